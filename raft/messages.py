@@ -1,0 +1,190 @@
+"""Every message that servers exchange, one class each: this module is the protocol's document.
+
+A message travels in an `Envelope`, which says from whom, to whom and in which term. Messages may
+be lost, repeated, delayed and reordered; only `InstallSnapshot` needs more than that, see there.
+None is changed after it was sent. docs/peer-protocol.md says how they look on the wire.
+
+Rules that hold for all of them are the core's (thesis 3.3): a higher term makes the receiver a
+follower of that term before it looks at the message; a lower one makes it answer with its own
+term, or nothing. `PreVote` and a granted `PreVoteResponse` are the exceptions: see there.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from raft.entry import Entry, SnapshotMeta
+
+# ---------------------------------------------------------------------------------- elections
+
+
+@dataclass(slots=True)
+class PreVote:
+    """Would you vote for me? Asked before a candidate raises its term (thesis 9.6).
+
+    The envelope's term is the one that the sender would campaign in, its own plus one. It raises
+    nobody's term. Granted only by a server that has not heard from a leader for an election
+    timeout and whose log is not more up to date.
+    """
+
+    last_index: int  # >= 0; the end of the sender's log
+    last_term: int  # >= 0
+
+
+@dataclass(slots=True)
+class PreVoteResponse:
+    """The answer to `PreVote`. It promises nothing, so it need not wait for the disk.
+
+    When granted, the envelope's term is the one that was asked about; when refused, it is the
+    sender's own, and a higher one makes the asker a follower.
+    """
+
+    granted: bool
+
+
+@dataclass(slots=True)
+class Vote:
+    """A candidate asks for a vote in the envelope's term (thesis 3.4, RequestVote)."""
+
+    last_index: int  # >= 0
+    last_term: int  # >= 0
+    # True when the leader itself asked for this election (thesis 3.10): voters then disregard
+    # that they have heard from a leader lately (thesis 4.2.3).
+    transfer: bool
+
+
+@dataclass(slots=True)
+class VoteResponse:
+    """The answer to `Vote`. A granted one leaves only once the vote is on disk (thesis 3.8)."""
+
+    granted: bool
+
+
+@dataclass(slots=True)
+class TimeoutNow:
+    """The leader tells its transferee to campaign at once (thesis 3.10)."""
+
+
+# -------------------------------------------------------------------------------- replication
+
+
+@dataclass(slots=True)
+class Append:
+    """Entries to append after `prev`; empty to probe, or to tell the commit index (thesis 3.5)."""
+
+    prev_index: int  # >= 0; the entry just before `entries`; 0 at the beginning of the log
+    prev_term: int  # >= 0; 0 only together with prev_index 0
+    commit: int  # >= 0; the leader's commit index; may lie beyond the last of `entries`
+    entries: list[Entry]  # consecutive, the first at prev_index + 1
+
+
+@dataclass(slots=True)
+class AppendResponse:
+    """The sender's log agrees with the leader's up to `match_index`, and that is on disk."""
+
+    match_index: int  # >= 0
+
+
+@dataclass(slots=True)
+class AppendReject:
+    """The sender has no entry (prev_index, prev_term): the leader must look further back.
+
+    (hint_index, hint_term) is the last entry of the sender at or below prev_index whose term is
+    at most prev_term: nothing after it can match, so that a leader which takes the hint skips a
+    whole term at each step (thesis 3.5, at the end).
+    """
+
+    rejected_index: int  # the prev_index that was refused
+    hint_index: int  # >= 0, <= rejected_index
+    hint_term: int  # >= 0; 0 only together with hint_index 0
+
+
+@dataclass(slots=True)
+class InstallSnapshot:
+    """The follower is behind the beginning of the leader's log: here is the state instead.
+
+    The state itself is too large for a message. The transport streams the file that `meta` names
+    to the follower's storage, and hands this message to the follower's core only when the whole
+    file is verified and durable there (thesis chapter 5). Answered by `AppendResponse`.
+    """
+
+    meta: SnapshotMeta
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """The leader is alive (thesis 3.4). Carries the round for pending reads (thesis 6.4)."""
+
+    commit: int  # >= 0; min(leader's commit, what the recipient is known to hold)
+    read_round: int  # >= 0; grows during a leadership; 0 when no read has been asked for yet
+
+
+@dataclass(slots=True)
+class HeartbeatResponse:
+    """The sender still follows the leader of this term; `read_round` is repeated."""
+
+    read_round: int  # >= 0
+
+
+# ---------------------------------------------------------------------------- on behalf of users
+
+
+@dataclass(slots=True)
+class Propose:
+    """A follower passes proposals on to the leader (thesis 6.2)."""
+
+    proposals: list[tuple[int, bytes]]  # (kind, data); kind is NORMAL or CONFIG
+
+
+@dataclass(slots=True)
+class ProposeReject:
+    """The sender has put none of these into its log: it is not the leader, or it may not.
+
+    They come back whole, so that the proposer can tell which of its requests they were.
+    """
+
+    reason: str  # not empty; for a person
+    proposals: list[tuple[int, bytes]]
+
+
+@dataclass(slots=True)
+class ReadIndex:
+    """A follower asks for a commit index that a read may rely on (thesis 6.4)."""
+
+    context: int  # >= 1; chosen by the asker and never used again by it
+
+
+@dataclass(slots=True)
+class ReadIndexResponse:
+    """Reads asked for under `context` may be served once `read_index` is applied."""
+
+    context: int  # >= 1
+    read_index: int  # >= 1
+
+
+Message: TypeAlias = (
+    PreVote
+    | PreVoteResponse
+    | Vote
+    | VoteResponse
+    | TimeoutNow
+    | Append
+    | AppendResponse
+    | AppendReject
+    | InstallSnapshot
+    | Heartbeat
+    | HeartbeatResponse
+    | Propose
+    | ProposeReject
+    | ReadIndex
+    | ReadIndexResponse
+)
+
+
+@dataclass(slots=True)
+class Envelope:
+    """A message with its addresses and term."""
+
+    sender: int  # >= 1
+    recipient: int  # >= 1; equal to sender for a server's own acknowledgements
+    term: int  # >= 1; the sender's term, but for the two exceptions named above
+    message: Message

@@ -1,0 +1,371 @@
+"""Bytes for the network and the disk: msgpack of envelopes, of what a `Write` holds, of names.
+
+Everything is arrays of integers and byte strings; docs/peer-protocol.md and docs/wal-format.md
+show them. Whatever is decoded here came from another server or from a disk, so that each value is
+checked for type and range, and for what its class promises about its fields together; what is
+wrong raises `DecodeError`. Nothing here asserts anything about such bytes, or reads a file.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgpack
+
+from raft.entry import CONFIG, NOOP, NORMAL, Configuration, Entry, HardState, SnapshotMeta
+from raft.errors import RaftError
+from raft.messages import (
+    Append,
+    AppendReject,
+    AppendResponse,
+    Envelope,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    Message,
+    PreVote,
+    PreVoteResponse,
+    Propose,
+    ProposeReject,
+    ReadIndex,
+    ReadIndexResponse,
+    TimeoutNow,
+    Vote,
+    VoteResponse,
+)
+
+# The first byte of every frame. A frame of another version is refused, not guessed at.
+FRAME_VERSION: Final = 1
+# More than any honest frame: a batch of entries is cut by the core long before.
+MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
+MAX_SERVERS: Final = 1024
+_MAX_INTEGER: Final = 2**64 - 1
+_VERSION_BYTE: Final = bytes([FRAME_VERSION])
+_INT_ONLY: Final = {int}
+_BYTES_ONLY: Final = {bytes}
+_ROWS_ONLY: Final = {tuple}
+_FOUR_ONLY: Final = {4}
+_ENTRY_KINDS: Final = {NOOP, NORMAL, CONFIG}
+_PROPOSAL_KINDS: Final = {NORMAL, CONFIG}
+
+_make_entry: Final = partial(tuple.__new__, Entry)
+_T = TypeVar("_T")
+
+
+class DecodeError(RaftError):
+    """These bytes are not what they should be; the text says in what way."""
+
+
+class Batch(NamedTuple):
+    """What one `Write` leaves in the log, carried out in this order."""
+
+    snapshot: SnapshotMeta | None
+    entries: list[Entry]
+    hard_state: HardState
+
+
+# ----------------------------------------------------------------------------------- the network
+
+
+def encode_envelopes(envelopes: list[Envelope]) -> bytes:
+    """Put messages into one frame."""
+    rows = []
+    for envelope in envelopes:
+        layout = _LAYOUTS[type(envelope.message)]
+        rows.append(
+            (
+                layout.tag,
+                envelope.sender,
+                envelope.recipient,
+                envelope.term,
+                *layout.fields(envelope.message),
+            )
+        )
+    return _VERSION_BYTE + _pack(rows)
+
+
+def decode_envelopes(data: bytes) -> list[Envelope]:
+    """Take the messages out of a frame. Raises DecodeError for the frame as a whole."""
+    if len(data) > MAX_FRAME_BYTES:
+        raise DecodeError(f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are taken")
+    if data[:1] != _VERSION_BYTE:
+        raise DecodeError(f"a frame of version {data[:1].hex() or 'none'}, not {FRAME_VERSION}")
+    rows = unpack(memoryview(data)[1:])
+    if type(rows) is not tuple:
+        raise DecodeError("a frame is not an array")
+    return [_envelope(row) for row in rows]
+
+
+def _envelope(row: object) -> Envelope:
+    if type(row) is not tuple or len(row) < 4:
+        raise DecodeError("an envelope is not an array of four or more")
+    tag, sender, recipient, term, *fields = row
+    layout = _BY_TAG.get(tag) if type(tag) is int else None
+    if layout is None:
+        raise DecodeError(f"an unknown message type {tag!r:.40}")
+    if len(fields) != len(layout.checks):
+        raise DecodeError(f"{layout.name} has {len(fields)} fields, not {len(layout.checks)}")
+    envelope = Envelope(
+        _positive(sender),
+        _positive(recipient),
+        _positive(term),
+        layout.make(*[check(value) for check, value in zip(layout.checks, fields, strict=True)]),
+    )
+    if layout.check_all is not None:
+        layout.check_all(envelope, envelope.message)
+    return envelope
+
+
+# -------------------------------------------------------------------------------------- the disk
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """The payload of one record of the log."""
+    return _pack(batch)
+
+
+def decode_batch(data: bytes | memoryview) -> Batch:
+    """Undo `encode_batch`. Raises DecodeError."""
+    row = unpack(data)
+    if type(row) is not tuple or len(row) != 3:
+        raise DecodeError("a batch is not an array of three")
+    snapshot, entries, hard_state = row
+    return Batch(
+        None if snapshot is None else _meta(snapshot),
+        _entries(entries),
+        decode_hard_state(hard_state),
+    )
+
+
+def encode_meta(meta: SnapshotMeta) -> bytes:
+    """The name of a snapshot, for the head of its file."""
+    return _pack(meta)
+
+
+def decode_meta(data: bytes | memoryview) -> SnapshotMeta:
+    """Undo `encode_meta`. Raises DecodeError."""
+    return _meta(unpack(data))
+
+
+def decode_hard_state(row: object) -> HardState:
+    """Check an array that should be a hard state. Raises DecodeError."""
+    if type(row) is not tuple or len(row) != 3:
+        raise DecodeError("a hard state is not an array of three")
+    term, vote, commit = map(natural, row)
+    if vote and not term:
+        raise DecodeError("a vote in no term")
+    return HardState(term, vote, commit)
+
+
+def pack(value: object) -> bytes:
+    """The msgpack of integers, byte strings, None and tuples or lists of these."""
+    return _pack(value)
+
+
+def unpack(data: bytes | memoryview) -> object:
+    """Undo `pack`; arrays come back as tuples. Raises DecodeError."""
+    try:
+        return msgpack.unpackb(data, use_list=False)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DecodeError(f"not msgpack: {error}") from error
+
+
+def _pack(value: Any) -> bytes:
+    # A packer of its own for each call: frames are packed in one thread, batches in another.
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+# ------------------------------------------------------------------------------------ the checks
+# Each takes what msgpack gave and returns it with its type known, or raises DecodeError.
+
+
+def natural(value: object) -> int:
+    """Check a number that may be 0."""
+    if type(value) is not int or not 0 <= value <= _MAX_INTEGER:
+        raise DecodeError(f"not a natural number: {value!r:.40}")
+    return value
+
+
+def _positive(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= _MAX_INTEGER:
+        raise DecodeError(f"not a positive number: {value!r:.40}")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise DecodeError(f"not a flag: {value!r:.40}")
+    return value
+
+
+def _reason(value: object) -> str:
+    if type(value) is not str or not value:
+        raise DecodeError(f"not a reason: {value!r:.40}")
+    return value
+
+
+def _entries(rows: object) -> list[Entry]:
+    """Check entries column by column: thousands of them pass here, and a loop would cost more."""
+    if type(rows) is not tuple:
+        raise DecodeError("entries are not an array")
+    if len(rows) < 2:
+        return [_entry(row) for row in rows]
+    if set(map(type, rows)) != _ROWS_ONLY or set(map(len, rows)) != _FOUR_ONLY:
+        raise DecodeError("an entry is not an array of four")
+    indexes, terms, kinds, data = zip(*rows, strict=True)
+    first = indexes[0]
+    if set(map(type, indexes)) != _INT_ONLY or first < 1:
+        raise DecodeError(f"an entry at index {first!r:.40}")
+    if indexes != tuple(range(first, first + len(indexes))):
+        raise DecodeError(f"entries after {first} are not consecutive")
+    if set(map(type, terms)) != _INT_ONLY or terms[0] < 1:
+        raise DecodeError(f"entry {first} has no term")
+    if terms != tuple(sorted(terms)):
+        raise DecodeError(f"the terms of the entries after {first} go back")
+    if set(map(type, kinds)) != _INT_ONLY or not _ENTRY_KINDS.issuperset(kinds):
+        raise DecodeError(f"entries after {first} are of an unknown kind")
+    if set(map(type, data)) != _BYTES_ONLY:
+        raise DecodeError(f"entries after {first} hold no bytes")
+    if NOOP in kinds and any(map(_is_filled_noop, kinds, data)):
+        raise DecodeError(f"entries after {first}: a no-op holds bytes")
+    return list(map(_make_entry, rows))
+
+
+def _entry(row: object) -> Entry:
+    """Check an entry that is alone, as most are when there is little to do."""
+    if type(row) is not tuple or len(row) != 4:
+        raise DecodeError("an entry is not an array of four")
+    raft_index, term, kind, data = row
+    _positive(raft_index)
+    _positive(term)
+    if type(kind) is not int or kind not in _ENTRY_KINDS:
+        raise DecodeError(f"entry {raft_index} is of the unknown kind {kind!r:.40}")
+    if type(data) is not bytes or (data and kind == NOOP):
+        raise DecodeError(f"entry {raft_index} holds what its kind does not")
+    return Entry(raft_index, term, kind, data)
+
+
+def _is_filled_noop(kind: int, data: bytes) -> bool:
+    return kind == NOOP and data != b""
+
+
+def _proposals(rows: object) -> list[tuple[int, bytes]]:
+    if type(rows) is not tuple or not rows:
+        raise DecodeError("proposals are not an array of one or more")
+    for row in rows:
+        if type(row) is not tuple or len(row) != 2:
+            raise DecodeError("a proposal is not an array of two")
+        if type(row[0]) is not int or row[0] not in _PROPOSAL_KINDS or type(row[1]) is not bytes:
+            raise DecodeError(f"a proposal of kind {row[0]!r:.40}")
+    return list(rows)
+
+
+def _servers(value: object) -> tuple[int, ...]:
+    if type(value) is not tuple or len(value) > MAX_SERVERS:
+        raise DecodeError("servers are not an array, or too many")
+    servers = tuple(map(_positive, value))
+    if any(a >= b for a, b in pairwise(servers)):
+        raise DecodeError("servers are not sorted")
+    return servers
+
+
+def _meta(row: object) -> SnapshotMeta:
+    if type(row) is not tuple or len(row) != 3:
+        raise DecodeError("a snapshot's name is not an array of three")
+    raft_index, term, configuration = row
+    if type(configuration) is not tuple or len(configuration) != 4:
+        raise DecodeError("a configuration is not an array of four")
+    return SnapshotMeta(
+        _positive(raft_index), _positive(term), Configuration(*map(_servers, configuration))
+    )
+
+
+def _entry_id(raft_index: int, term: int) -> None:
+    if (raft_index == 0) != (term == 0):
+        raise DecodeError(f"no entry is named {raft_index}@{term}")
+
+
+def _check_vote(_: Envelope, message: Vote | PreVote) -> None:
+    _entry_id(message.last_index, message.last_term)
+
+
+def _check_append(envelope: Envelope, message: Append) -> None:
+    _entry_id(message.prev_index, message.prev_term)
+    last_term = message.prev_term
+    if message.entries:
+        first = message.entries[0]
+        if first.index != message.prev_index + 1:
+            raise DecodeError(f"entry {first.index} cannot follow {message.prev_index}")
+        if first.term < last_term:
+            raise DecodeError(f"term {first.term} cannot follow {last_term}")
+        last_term = message.entries[-1].term
+    if last_term > envelope.term:
+        raise DecodeError(f"a leader of term {envelope.term} has no entry of term {last_term}")
+
+
+def _check_append_reject(_: Envelope, message: AppendReject) -> None:
+    _entry_id(message.hint_index, message.hint_term)
+    if message.hint_index > message.rejected_index:
+        raise DecodeError(f"hint {message.hint_index} is beyond {message.rejected_index}")
+
+
+# ------------------------------------------------------------------------------------- the table
+
+
+class _Layout(NamedTuple):
+    """How one class of message travels: [tag, sender, recipient, term, its fields in order]."""
+
+    tag: int
+    name: str
+    make: Callable[..., Message]
+    fields: Callable[[Any], tuple[object, ...]]
+    checks: tuple[Callable[[object], object], ...]
+    # What no field can tell alone.
+    check_all: Callable[[Envelope, Any], None] | None
+
+
+_LAYOUTS: Final[dict[type, _Layout]] = {}
+_BY_TAG: Final[dict[int, _Layout]] = {}
+
+
+def _layout(
+    tag: int,
+    kind: type[_T],
+    checks: tuple[Callable[[object], object], ...] = (),
+    check_all: Callable[[Envelope, _T], None] | None = None,
+) -> None:
+    names = tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+    assert len(names) == len(checks), f"{kind}: {len(names)} fields, {len(checks)} checks"
+    get = attrgetter(*names) if names else None
+
+    def fields(message: _T) -> tuple[object, ...]:
+        if get is None:
+            return ()
+        return get(message) if len(names) > 1 else (get(message),)
+
+    make: Any = kind
+    layout = _Layout(tag, kind.__name__, make, fields, checks, check_all)
+    assert tag not in _BY_TAG, f"two messages have tag {tag}"
+    _BY_TAG[tag] = _LAYOUTS[kind] = layout
+
+
+# A tag is never used again for another class or other fields: that takes a new FRAME_VERSION.
+_layout(1, PreVote, (natural, natural), _check_vote)
+_layout(2, PreVoteResponse, (_flag,))
+_layout(3, Vote, (natural, natural, _flag), _check_vote)
+_layout(4, VoteResponse, (_flag,))
+_layout(5, TimeoutNow)
+_layout(6, Append, (natural, natural, natural, _entries), _check_append)
+_layout(7, AppendResponse, (natural,))
+_layout(8, AppendReject, (natural, natural, natural), _check_append_reject)
+_layout(9, InstallSnapshot, (_meta,))
+_layout(10, Heartbeat, (natural, natural))
+_layout(11, HeartbeatResponse, (natural,))
+_layout(12, Propose, (_proposals,))
+_layout(13, ProposeReject, (_reason, _proposals))
+_layout(14, ReadIndex, (_positive,))
+_layout(15, ReadIndexResponse, (_positive, _positive))

@@ -1,0 +1,281 @@
+"""The write-ahead log: the files that hold the entries, the hard state and the user's metadata.
+
+Relies on `raft.segment` for the bytes and on `raft.files` for the disk. Each `write` is one record,
+one system call, durable when it returns. The log is read only when it is opened.
+
+A crash leaves behind, and `open` makes of it:
+
+1. while the first segment is made: no segment, perhaps a file `.tmp`. There is no log yet.
+2. while a further segment is made: perhaps a file `.tmp`, which is removed. A segment is whole and
+   durable before it gets its name.
+3. during a write: a record of which some sectors are still zeros, the last of the last segment.
+   It was never confirmed; it is overwritten with zeros. If all its sectors made it, it counts.
+4. while segments are purged: a gap in the numbers. What lies before the gap is ignored.
+
+Whatever else is not as it was written is damage, and is refused: see `Reader.find_torn`. A failed
+write or flush is final: the log takes no further write, since nobody knows what the disk holds.
+"""
+
+import logging
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from raft.codec import Batch, DecodeError, decode_batch, encode_batch
+from raft.entry import NO_ENTRY, NO_HARD_STATE, EntryID
+from raft.errors import CorruptRecord
+from raft.files import Files
+from raft.recovery import LogImage
+from raft.segment import (
+    MAX_METADATA_BYTES,
+    Head,
+    Reader,
+    encode_head,
+    encode_record,
+    head_bytes,
+    record_bytes,
+)
+
+# Small enough that the few segments which are kept take little room, large enough that making one
+# (half a millisecond) is rare.
+SEGMENT_BYTES: Final = 8 * 1024 * 1024
+TEMPORARY: Final = ".tmp"
+_NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
+_PAGE: Final = 4096
+_REPAIR_BYTES: Final = 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file of the log, as its name describes it."""
+
+    path: Path
+    number: int
+    # The end of the log when the segment was begun: no earlier segment is needed by a server that
+    # has a snapshot at or beyond it.
+    base_index: int
+
+
+def list_segments(directory: Path) -> list[Segment]:
+    """The segments in a directory up to the last one, without those that a gap makes useless."""
+    found = []
+    for path in directory.glob("*.wal"):
+        if (name := _NAME.fullmatch(path.name)) is None:
+            log.warning("%s is not the name of a log file, it is ignored", path)
+        else:
+            found.append(Segment(path, int(name[1], 16), int(name[2], 16) - 1))
+    found.sort(key=lambda segment: segment.number)
+    for at in range(len(found) - 1, 0, -1):
+        if found[at].number != found[at - 1].number + 1:
+            log.warning("%s and earlier log files are ignored: a gap follows", found[at - 1].path)
+            return found[at:]
+    return found
+
+
+class Wal:
+    """An open log.
+
+    Invariants:
+      1. Everything before `_offset` in the last segment, and all earlier ones, is durable.
+      2. After it there are zeros.
+    """
+
+    def __init__(self, files: Files, directory: Path, segment_bytes: int) -> None:
+        """For `create` and `open` only."""
+        self._files = files
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._segments: list[Segment] = []
+        self._metadata = b""
+        self._last = NO_ENTRY
+        self._hard_state = NO_HARD_STATE
+        # Where the next record goes.
+        self._descriptor = -1
+        self._salt = 0
+        self._file_bytes = 0
+        self._records = 0
+        self._offset = 0
+        # Set while a write is under way, and for ever once one has failed.
+        self._unsure = False
+
+    @classmethod
+    def create(
+        cls, files: Files, directory: Path, metadata: bytes, segment_bytes: int = SEGMENT_BYTES
+    ) -> "Wal":
+        """Make a log in an empty directory; there is one once this has returned."""
+        assert len(metadata) <= MAX_METADATA_BYTES, f"{len(metadata)} bytes of metadata"
+        wal = cls(files, directory, segment_bytes)
+        wal._metadata = metadata
+        wal._begin_segment(0)
+        return wal
+
+    @classmethod
+    def open(
+        cls,
+        files: Files,
+        directory: Path,
+        snapshot_index: int,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> tuple["Wal", LogImage, bytes]:
+        """Open a log that exists: the log, what it says, and the metadata.
+
+        Only what a server needs that has a snapshot at `snapshot_index` is read. Raises
+        CorruptRecord.
+        """
+        wal = cls(files, directory, segment_bytes)
+        wal._segments = list_segments(directory)
+        assert wal._segments, f"there is no log in {directory}"
+        image, reader = wal._load(snapshot_index)
+        wal._continue(reader, image)
+        return wal, image, wal._metadata
+
+    def write(self, batch: Batch) -> None:
+        """Make one batch durable. After an error nothing more can be written."""
+        assert not self._unsure, "a write after one that failed, or during another"
+        self._unsure = True
+        payload = encode_batch(batch)
+        if self._offset + record_bytes(len(payload)) > self._file_bytes:
+            self._begin_segment(record_bytes(len(payload)))
+        record = encode_record(self._salt, self._records, payload)
+        self._files.write_durably(self._descriptor, record, self._offset)
+        self._offset += len(record)
+        self._records += 1
+        if batch.snapshot is not None:
+            self._last = batch.snapshot.id
+        if batch.entries:
+            first, last = batch.entries[0], batch.entries[-1]
+            assert first.index <= self._last.index + 1, f"entry {first.index} after {self._last}"
+            self._last = EntryID(last.index, last.term)
+        self._hard_state = batch.hard_state
+        self._unsure = False
+
+    def purge(self, up_to_index: int, keep: int) -> None:
+        """Remove the oldest segments but `keep`, as far as a snapshot at `up_to_index` allows."""
+        removed = 0
+        while len(self._segments) > max(keep, 1) and self._segments[1].base_index <= up_to_index:
+            segment = self._segments.pop(0)
+            self._files.remove(segment.path)
+            log.debug("removed %s", segment.path)
+            removed += 1
+        if removed:
+            self._files.flush_directory(self._directory)
+
+    def close(self) -> None:
+        """Close the file. All that was written is durable already."""
+        if self._descriptor >= 0:
+            self._files.close(self._descriptor)
+            self._descriptor = -1
+
+    # ---------------------------------------------------------------------------------- writing
+
+    def _begin_segment(self, least_bytes: int) -> None:
+        """Make the next segment, with room for `least_bytes` at least."""
+        number = self._segments[-1].number + 1 if self._segments else 1
+        head = Head(
+            number=number,
+            file_bytes=0,
+            records_before=self._records,
+            base=self._last,
+            hard_state=self._hard_state,
+            metadata=self._metadata,
+            salt=secrets.randbits(32),
+        )
+        # The size in the head takes a few bytes itself: one page more is room for that.
+        least_bytes += head_bytes(head) + _PAGE
+        head.file_bytes = max(self._segment_bytes, least_bytes + -least_bytes % _PAGE)
+        data = encode_head(head)
+        path = self._directory / f"{number:016x}-{self._last.index + 1:016x}.wal"
+        temporary = path.with_name(path.name + TEMPORARY)
+        descriptor = self._files.create(temporary)
+        self._files.allocate(descriptor, head.file_bytes)
+        self._files.write(descriptor, data, 0)
+        self._files.flush(descriptor)
+        self._files.rename(temporary, path)
+        self._files.flush_directory(self._directory)
+        self.close()
+        self._descriptor = descriptor
+        self._segments.append(Segment(path, number, self._last.index))
+        self._salt = head.salt
+        self._file_bytes = head.file_bytes
+        self._records = 0
+        self._offset = len(data)
+
+    # ---------------------------------------------------------------------------------- loading
+
+    def _load(self, snapshot_index: int) -> tuple[LogImage, Reader]:
+        start = 0
+        for at, segment in enumerate(self._segments):
+            if segment.base_index <= snapshot_index:
+                start = at
+        image: LogImage | None = None
+        reader: Reader | None = None
+        for segment in self._segments[start:]:
+            before = reader
+            reader = Reader(segment.path.read_bytes(), str(segment.path))
+            _check_name(segment, reader)
+            if before is None or image is None:
+                base = reader.head.base
+                image = LogImage(base.index, base.term, [], reader.head.hard_state)
+            else:
+                before.check_ends_clean()
+                _check_follows(reader, before, image)
+            _replay(reader, image)
+        assert reader is not None, "no segments"
+        assert image is not None, "no segments"
+        return image, reader
+
+    def _continue(self, reader: Reader, image: LogImage) -> None:
+        """Go on writing at the end of the last segment, once all of it is durable."""
+        torn = reader.find_torn()
+        path = self._segments[-1].path
+        self._descriptor = self._files.open(path)
+        if torn is not None:
+            start, stop = torn
+            log.warning(
+                "the last write to %s was cut off by a crash, it is undone: bytes %d to %d",
+                path,
+                start,
+                stop,
+            )
+            for at in range(start, stop, _REPAIR_BYTES):
+                zeros = bytes(min(_REPAIR_BYTES, stop - at))
+                self._files.write(self._descriptor, zeros, at)
+        # What was read may be in memory only, if just the process was killed. We are going to act
+        # upon it, so that it must not be lost when the machine fails next.
+        self._files.flush(self._descriptor)
+        self._files.flush_directory(self._directory)
+        self._metadata = reader.head.metadata
+        self._salt = reader.head.salt
+        self._file_bytes = reader.head.file_bytes
+        self._records = reader.records
+        self._offset = reader.end
+        self._last = image.last
+        self._hard_state = image.hard_state
+
+
+def _check_name(segment: Segment, reader: Reader) -> None:
+    head = reader.head
+    if (head.number, head.base.index) != (segment.number, segment.base_index):
+        raise CorruptRecord(reader.path, 0, "the file has another file's name")
+
+
+def _check_follows(reader: Reader, before: Reader, image: LogImage) -> None:
+    """A segment says where the one before it ended: nothing can have been lost between them."""
+    head = reader.head
+    if head.records_before != before.records:
+        problem = f"{before.records} records are left of {head.records_before}"
+        raise CorruptRecord(before.path, before.end, problem)
+    if head.base != image.last or head.hard_state != image.hard_state:
+        raise CorruptRecord(reader.path, 0, "the file does not go on where the last one ended")
+
+
+def _replay(reader: Reader, image: LogImage) -> None:
+    for payload in reader.read():
+        try:
+            image.replay(decode_batch(payload))
+        except DecodeError as error:
+            raise CorruptRecord(reader.path, reader.end, str(error)) from error

@@ -1,0 +1,50 @@
+"""Strings and times written as Go's JSON encoder writes them.
+
+Keys and values are `str`, decoded from UTF-8 with `surrogateescape`: bytes that are no UTF-8 stay
+distinct in comparisons and come out as U+FFFD here. Every response and every event passes through
+`quote`, so it does nothing per character in Python.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from json.encoder import encode_basestring
+
+from pyetcd.errors import go_json
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NANOSECONDS = 1_000_000_000
+
+_search_rare = re.compile("[\u2028\u2029\udc80-\udcff]").search
+
+
+def quote(text: str) -> str:
+    """Return a JSON string literal that can always be encoded as UTF-8."""
+    quoted = encode_basestring(text)
+    if "<" in quoted or ">" in quoted or "&" in quoted:
+        return go_json(quoted)
+    if len(quoted) != len(text) + 2 and ("\b" in text or "\f" in text):
+        return go_json(quoted)
+    if not text.isascii() and _search_rare(text) is not None:
+        return go_json(quoted)
+    return quoted
+
+
+def expiration_text(expiration: int) -> str:
+    """Return nanoseconds since the epoch as RFC 3339 in UTC, without trailing zeros."""
+    seconds, fraction = divmod(expiration, _NANOSECONDS)
+    moment = _second_text(seconds)
+    if fraction == 0:
+        return moment + "Z"
+    return f"{moment}.{fraction:09d}".rstrip("0") + "Z"
+
+
+# Keys written in one second with one ttl share the text, as do an event and its prev_node.
+@lru_cache(maxsize=256)
+def _second_text(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+
+
+def ttl_seconds(expiration: int, now: int) -> int:
+    """Return the seconds from now to the expiration, rounded up; negative when it is past."""
+    return -((now - expiration) // _NANOSECONDS)

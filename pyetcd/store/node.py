@@ -1,0 +1,63 @@
+"""KeyNode: a key with a value, or a directory, as the store holds it.
+
+A node is never changed: an update puts a new one in its place. So a list of nodes is a picture of
+one moment, which snapshots, listings and events can render later without a copy.
+"""
+
+from dataclasses import dataclass
+
+from pyetcd.store.json_text import expiration_text, quote, ttl_seconds
+
+
+@dataclass(slots=True)
+class KeyNode:
+    """One node of the tree. Its children, if it has any, are known to the store only.
+
+    Invariants:
+      1. `created_index <= modified_index`; both are 0 for the root only.
+    """
+
+    path: str
+    # None for a directory.
+    value: str | None
+    created_index: int
+    modified_index: int
+    # Nanoseconds since the epoch; 0 for a node that does not expire.
+    expiration: int
+
+    def text(self, now: int) -> str:
+        """Return the JSON object, without children."""
+        value = self.value
+        if value is not None and self.expiration == 0:
+            return (
+                f'{{"key":{quote(self.path)},"value":{quote(value)},'
+                f'"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
+            )
+        return self.opening_text(now) + self.closing_text()
+
+    def opening_text(self, now: int) -> str:
+        """Return the JSON object up to where a directory's `nodes` would follow."""
+        kind = '"dir":true' if self.value is None else f'"value":{quote(self.value)}'
+        # The root has neither key nor indexes: etcd trims its internal prefix from them.
+        key = "" if self.path == "/" else f'"key":{quote(self.path)},'
+        return f"{{{key}{kind}{lifetime_text(self.expiration, now)}"
+
+    def closing_text(self) -> str:
+        """Return the rest of the JSON object, after a directory's `nodes`."""
+        if self.path == "/":
+            return "}"
+        return f',"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
+
+
+def lifetime_text(expiration: int, now: int) -> str:
+    """Return the fields `expiration` and `ttl`; a ttl of 0 is left out, as etcd does."""
+    if expiration == 0:
+        return ""
+    text = f',"expiration":"{expiration_text(expiration)}"'
+    ttl = ttl_seconds(expiration, now)
+    return f'{text},"ttl":{ttl}' if ttl != 0 else text
+
+
+def parent_path(path: str) -> str:
+    """Return the path of the directory that holds this node."""
+    return path[: path.rindex("/")] or "/"

@@ -1,18 +1,47 @@
-"""The operations that change files, as a seam: storage does nothing to a disk but through here.
+"""The disk as a seam: storage does nothing to files but through here, and reads none otherwise.
 
-Tests put a recorder in the place of `DiskFiles` and try a crash after every single operation.
-Reading is not part of the seam: it changes nothing. No operation is ever tried again after it
-failed: after a failed flush the kernel may have dropped the very pages that it could not write,
-and a second flush would succeed without them.
+Tests put a recorder in the place of `DiskFiles` and try a crash after every single operation; the
+simulator puts a disk in memory there, which loses, tears and spoils what it is told to. No
+operation is ever tried again after it failed: after a failed flush the kernel may have dropped the
+very pages that it could not write, and a second flush would succeed without them.
 """
 
+import fcntl
 import os
+import secrets
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 class Files(Protocol):
     """What storage asks of a disk. Every method raises OSError and leaves it at that."""
+
+    def read(self, path: Path) -> bytes:
+        """Return all that a file holds."""
+
+    def open_for_reading(self, path: Path) -> BinaryIO:
+        """Open an existing file, to be read from its beginning."""
+
+    def list_directory(self, path: Path) -> list[Path]:
+        """Return what is in a directory, in no particular order; nothing if there is none."""
+
+    def is_directory(self, path: Path) -> bool:
+        """Say whether there is such a directory."""
+
+    def is_readable(self, path: Path) -> bool:
+        """Say whether we may look into a directory."""
+
+    def is_same(self, path: Path, other: Path) -> bool:
+        """Say whether two paths lead to one directory."""
+
+    def lock(self, path: Path) -> int:
+        """Make a file if need be and take it for ourselves until it is closed, or our process ends.
+
+        Raises BlockingIOError when another process has it.
+        """
+
+    def draw_salt(self) -> int:
+        """Return 32 bits that no user can foresee."""
 
     def create(self, path: Path) -> int:
         """Make a new, empty file and open it for writing."""
@@ -51,6 +80,36 @@ class Files(Protocol):
 
 class DiskFiles:
     """The real ones."""
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def open_for_reading(self, path: Path) -> BinaryIO:
+        return path.open("rb")
+
+    def list_directory(self, path: Path) -> list[Path]:
+        return list(path.glob("*"))
+
+    def is_directory(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def is_readable(self, path: Path) -> bool:
+        return os.access(path, os.R_OK)
+
+    def is_same(self, path: Path, other: Path) -> bool:
+        return path.samefile(other)
+
+    def lock(self, path: Path) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def draw_salt(self) -> int:
+        return secrets.randbits(32)
 
     def create(self, path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

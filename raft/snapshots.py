@@ -62,17 +62,17 @@ class Snapshots:
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """The chunks of a snapshot, each verified. Raises CorruptRecord, and OSError at once."""
         path = self.path(meta)
-        return _read_chunks(path.open("rb"), str(path), meta)
+        return _read_chunks(self._files.open_for_reading(path), str(path), meta)
 
     def open_raw(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """The bytes of a snapshot's file, for another server's receiver. Raises OSError."""
-        return _read_pieces(self.path(meta).open("rb"))
+        return _read_pieces(self._files.open_for_reading(self.path(meta)))
 
     def find_newest(self) -> SnapshotMeta | None:
         """The newest snapshot that is readable to its end; broken ones get another name."""
         for path in self.list_files():
             try:
-                meta = verify(path)
+                meta = verify(self._files, path)
                 if self.path(meta) != path:
                     raise CorruptRecord(str(path), len(MAGIC), f"the snapshot of {meta.id}")
                 return meta
@@ -85,7 +85,9 @@ class Snapshots:
     def list_files(self) -> list[Path]:
         """The snapshots' files, newest first."""
         named = []
-        for path in self._directory.glob("*.snap"):
+        for path in self._files.list_directory(self._directory):
+            if path.suffix != ".snap":
+                continue
             if (name := _NAME.fullmatch(path.name)) is None:
                 log.warning("%s is not the name of a snapshot, it is ignored", path)
             else:
@@ -105,8 +107,9 @@ class Snapshots:
 
     def remove_unfinished(self) -> None:
         """Remove what a crash left half written."""
-        for path in sorted(self._directory.glob("*" + TEMPORARY)):
-            self._files.remove(path)
+        for path in sorted(self._files.list_directory(self._directory)):
+            if path.suffix == TEMPORARY:
+                self._files.remove(path)
 
     def path(self, meta: SnapshotMeta) -> Path:
         """The file of a snapshot."""
@@ -162,7 +165,7 @@ class SnapshotReceiver:
 
     def commit(self) -> SnapshotMeta:
         """Verify the file and make it durable under its name. Raises CorruptRecord or OSError."""
-        meta = verify(self._file.path)
+        meta = self._file.verify()
         self._file.commit(self._snapshots.path(meta))
         return meta
 
@@ -193,6 +196,9 @@ class _NewFile:
             self._flushed = self._offset
         self._unsure = False
 
+    def verify(self) -> SnapshotMeta:
+        return verify(self._files, self.path)
+
     def commit(self, path: Path) -> None:
         assert not self._unsure, f"{self.path}: a commit after a write that failed"
         self._unsure = True
@@ -206,9 +212,9 @@ class _NewFile:
         self._files.remove(self.path)
 
 
-def verify(path: Path) -> SnapshotMeta:
+def verify(files: Files, path: Path) -> SnapshotMeta:
     """Read a whole snapshot; its meta. Raises CorruptRecord or OSError."""
-    with path.open("rb") as file:
+    with files.open_for_reading(path) as file:
         meta, frames = _read_head(file, str(path))
         for _ in frames:
             pass

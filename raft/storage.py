@@ -8,8 +8,6 @@ Relies on both, and on `raft.recovery` for the rules by which they are joined. E
 `DiskStorage` blocks. One thread writes and releases; snapshots may be used from any other.
 """
 
-import fcntl
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,9 +70,9 @@ class DiskStorage:
         self._snapshots = snapshots
 
     @staticmethod
-    def exists(config: StorageConfig) -> bool:
+    def exists(config: StorageConfig, files: Files | None = None) -> bool:
         """Whether there is something to open; what a crash left of `create` does not count."""
-        return bool(list_segments(config.wal_path))
+        return bool(list_segments(files or DiskFiles(), config.wal_path))
 
     @classmethod
     def create(
@@ -87,14 +85,14 @@ class DiskStorage:
         files = files or DiskFiles()
         for path in (config.snapshot_path, config.wal_path):
             _make_directories(files, path)
-        locks = _lock(config)
+        locks = _lock(files, config)
         try:
             snapshots = Snapshots(files, config.snapshot_path)
-            if cls.exists(config) or snapshots.list_files():
+            has_log = cls.exists(config, files)
+            if has_log or snapshots.list_files():
                 raise DirectoryNotNew(
                     f"{config.directory} holds the state of a server already; its log "
-                    f"{'is' if cls.exists(config) else 'should be, but is not,'} "
-                    f"in {config.wal_path}"
+                    f"{'is' if has_log else 'should be, but is not,'} in {config.wal_path}"
                 )
             _remove_unfinished(files, config.wal_path)
             wal = Wal.create(files, config.wal_path, metadata, config.segment_bytes)
@@ -112,7 +110,7 @@ class DiskStorage:
         Raises DirectoryInUse, CorruptRecord, Unrecoverable or OSError.
         """
         files = files or DiskFiles()
-        locks = _lock(config)
+        locks = _lock(files, config)
         try:
             _make_directories(files, config.snapshot_path)
             snapshots = Snapshots(files, config.snapshot_path)
@@ -245,28 +243,26 @@ class MemoryStorage:
 class _Lock:
     """A directory taken for this process alone, until `close` or the process's end."""
 
-    def __init__(self, directory: Path) -> None:
-        path = directory / LOCK
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __init__(self, files: Files, directory: Path) -> None:
+        self._files = files
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._descriptor = files.lock(directory / LOCK)
         except BlockingIOError:
-            os.close(self._descriptor)
             raise DirectoryInUse(f"{directory} is in use by another process") from None
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._files.close(self._descriptor)
 
 
-def _lock(config: StorageConfig) -> list[_Lock]:
-    locks = [_Lock(config.directory)]
-    if not config.wal_path.samefile(config.directory):
+def _lock(files: Files, config: StorageConfig) -> list[_Lock]:
+    locks = [_Lock(files, config.directory)]
+    try:
         # Two servers with directories of their own may have been told of one for their logs.
-        try:
-            locks.append(_Lock(config.wal_path))
-        except BaseException:
-            _unlock(locks)
-            raise
+        if not files.is_same(config.wal_path, config.directory):
+            locks.append(_Lock(files, config.wal_path))
+    except BaseException:
+        _unlock(locks)
+        raise
     return locks
 
 
@@ -277,15 +273,16 @@ def _unlock(locks: list[_Lock]) -> None:
 
 def _make_directories(files: Files, path: Path) -> None:
     """Make a directory and those above it that are missing, durably."""
-    if not path.is_dir():
+    if not files.is_directory(path):
         _make_directories(files, path.parent)
         files.make_directory(path)
-    elif not os.access(path.parent, os.R_OK):
+    elif not files.is_readable(path.parent):
         return  # not ours, hence not made by us
     # Also for one that exists: we may have made it and been killed before this.
     files.flush_directory(path.parent)
 
 
 def _remove_unfinished(files: Files, directory: Path) -> None:
-    for path in sorted(directory.glob("*" + TEMPORARY)):
-        files.remove(path)
+    for path in sorted(files.list_directory(directory)):
+        if path.suffix == TEMPORARY:
+            files.remove(path)

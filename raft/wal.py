@@ -18,7 +18,6 @@ write or flush is final: the log takes no further write, since nobody knows what
 
 import logging
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,10 +59,12 @@ class Segment:
     base_index: int
 
 
-def list_segments(directory: Path) -> list[Segment]:
+def list_segments(files: Files, directory: Path) -> list[Segment]:
     """The segments in a directory up to the last one, without those that a gap makes useless."""
     found = []
-    for path in directory.glob("*.wal"):
+    for path in files.list_directory(directory):
+        if path.suffix != ".wal":
+            continue
         if (name := _NAME.fullmatch(path.name)) is None:
             log.warning("%s is not the name of a log file, it is ignored", path)
         else:
@@ -127,7 +128,7 @@ class Wal:
         CorruptRecord.
         """
         wal = cls(files, directory, segment_bytes)
-        wal._segments = list_segments(directory)
+        wal._segments = list_segments(files, directory)
         assert wal._segments, f"there is no log in {directory}"
         image, reader = wal._load(snapshot_index)
         wal._continue(reader, image)
@@ -182,7 +183,7 @@ class Wal:
             base=self._last,
             hard_state=self._hard_state,
             metadata=self._metadata,
-            salt=secrets.randbits(32),
+            salt=self._files.draw_salt(),
         )
         # The size in the head takes a few bytes itself: one page more is room for that.
         least_bytes += head_bytes(head) + _PAGE
@@ -215,7 +216,7 @@ class Wal:
         reader: Reader | None = None
         for segment in self._segments[start:]:
             before = reader
-            reader = Reader(segment.path.read_bytes(), str(segment.path))
+            reader = Reader(self._files.read(segment.path), str(segment.path))
             _check_name(segment, reader)
             if before is None or image is None:
                 base = reader.head.base

@@ -37,7 +37,7 @@ def test_snapshot_gives_back_its_chunks(snapshots: Snapshots) -> None:
     path = save(snapshots, meta(255, 16))
     assert path.name == "0000000000000010-00000000000000ff.snap"
     assert list(snapshots.read(meta(255, 16))) == CHUNKS
-    assert verify(path) == meta(255, 16)
+    assert verify(DiskFiles(), path) == meta(255, 16)
 
 
 def test_snapshot_of_nothing_is_whole(snapshots: Snapshots) -> None:
@@ -121,10 +121,10 @@ def test_snapshot_of_any_other_length_is_refused(snapshots: Snapshots) -> None:
     for length in range(len(good)):
         path.write_bytes(good[:length])
         with pytest.raises(CorruptRecord):
-            verify(path)
+            verify(DiskFiles(), path)
     path.write_bytes(good + b"\0")
     with pytest.raises(CorruptRecord, match="bytes after the end"):
-        verify(path)
+        verify(DiskFiles(), path)
 
 
 def test_snapshot_with_frames_swapped_is_refused(snapshots: Snapshots) -> None:
@@ -138,7 +138,7 @@ def test_snapshot_with_frames_swapped_is_refused(snapshots: Snapshots) -> None:
     one, other, end = good[-32:-20], good[-20:-8], good[-8:]
     path.write_bytes(good[:-32] + other + one + end)
     with pytest.raises(CorruptRecord, match="a damaged frame"):
-        verify(path)
+        verify(DiskFiles(), path)
 
 
 def test_snapshot_with_another_head_is_refused(snapshots: Snapshots) -> None:
@@ -149,7 +149,7 @@ def test_snapshot_with_another_head_is_refused(snapshots: Snapshots) -> None:
     crc = crc32(payload, crc32(frame))
     path.write_bytes(MAGIC + frame + struct.pack("<I", crc) + payload)
     with pytest.raises(CorruptRecord, match="not an array of four"):
-        verify(path)
+        verify(DiskFiles(), path)
 
 
 def test_frame_of_absurd_length_is_refused_without_reading_it(snapshots: Snapshots) -> None:
@@ -157,7 +157,7 @@ def test_frame_of_absurd_length_is_refused_without_reading_it(snapshots: Snapsho
     path = save(snapshots, meta(7))
     path.write_bytes(path.read_bytes()[:8] + b"\xff\xff\xff\xff" + bytes(4))
     with pytest.raises(CorruptRecord, match="a frame of 4294967295 bytes"):
-        verify(path)
+        verify(DiskFiles(), path)
     writer = snapshots.begin(meta(8))
     with pytest.raises(AssertionError, match="a chunk of"):
         writer.write(bytes(MAX_CHUNK_BYTES + 1))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from raft.codec import Batch, pack
 from raft.entry import NO_HARD_STATE, NORMAL, Configuration, Entry, HardState, SnapshotMeta
 from raft.errors import CorruptRecord
+from raft.files import DiskFiles
 from raft.recovery import LogImage
 from raft.segment import MAGIC, SECTOR, Reader, encode_record
 from raft.snapshots import verify
@@ -121,7 +122,7 @@ def test_segment_names_tell_number_and_first_index(tmp_path: Path) -> None:
     for i in range(1, 30):
         wal.write(Batch(None, entries(i, 1, size=1000), HardState(1, 1, 0)))
     wal.close()
-    segments = list_segments(tmp_path)
+    segments = list_segments(DiskFiles(), tmp_path)
     assert segments[0].path.name == "0000000000000001-0000000000000001.wal"
     assert segments[1].path.name == "0000000000000002-0000000000000008.wal"
     assert all(segment.path.stat().st_size == SEGMENT for segment in segments)
@@ -195,7 +196,7 @@ def test_damage_in_an_earlier_segment_is_refused(tmp_path: Path) -> None:
     for i in range(1, 20):
         wal.write(Batch(None, entries(i, 1, size=1000), HardState(1, 1, 0)))
     wal.close()
-    path = list_segments(tmp_path)[0].path
+    path = list_segments(DiskFiles(), tmp_path)[0].path
     good = path.read_bytes()
     reader = Reader(good, str(path))
     offsets = [reader.end for _ in reader.read()]
@@ -226,7 +227,7 @@ def test_segment_of_another_log_is_refused(tmp_path: Path) -> None:
         for i in range(1, 12):
             wal.write(Batch(None, entries(i, 1, size=1000, term=term), HardState(term, 1, 0)))
         wal.close()
-        logs.append(list_segments(tmp_path / name))
+        logs.append(list_segments(DiskFiles(), tmp_path / name))
     logs[0][1].path.write_bytes(logs[1][1].path.read_bytes())
     with pytest.raises(CorruptRecord, match="does not go on where the last one ended"):
         load(tmp_path / "a")
@@ -384,18 +385,24 @@ def filled(directory: Path) -> tuple[Wal, list[int]]:
     wal = create(directory)
     for i in range(1, 60):
         wal.write(Batch(None, entries(i, 1, size=1000), HardState(1, 1, i - 1)))
-    return wal, [segment.base_index + 1 for segment in list_segments(directory)]
+    return wal, [segment.base_index + 1 for segment in list_segments(DiskFiles(), directory)]
 
 
 def test_purge_leaves_what_the_snapshot_lacks(tmp_path: Path) -> None:
     """A segment goes when the next one begins at or below the snapshot's end."""
     wal, firsts = filled(tmp_path)
     wal.purge(firsts[3] - 2, keep=1)
-    assert [segment.base_index + 1 for segment in list_segments(tmp_path)] == firsts[2:]
+    assert [segment.base_index + 1 for segment in list_segments(DiskFiles(), tmp_path)] == firsts[
+        2:
+    ]
     wal.purge(firsts[3] - 1, keep=1)
-    assert [segment.base_index + 1 for segment in list_segments(tmp_path)] == firsts[3:]
+    assert [segment.base_index + 1 for segment in list_segments(DiskFiles(), tmp_path)] == firsts[
+        3:
+    ]
     wal.purge(59, keep=2)
-    assert [segment.base_index + 1 for segment in list_segments(tmp_path)] == firsts[-2:]
+    assert [segment.base_index + 1 for segment in list_segments(DiskFiles(), tmp_path)] == firsts[
+        -2:
+    ]
     wal.purge(59, keep=0)
     wal.close()
     image = load(tmp_path, 59)
@@ -407,7 +414,7 @@ def test_open_reads_no_segment_that_the_snapshot_makes_useless(tmp_path: Path) -
     """Damage there does no harm, and a start does not take longer for what is kept."""
     wal, firsts = filled(tmp_path)
     wal.close()
-    list_segments(tmp_path)[0].path.write_bytes(b"rubbish")
+    list_segments(DiskFiles(), tmp_path)[0].path.write_bytes(b"rubbish")
     assert load(tmp_path, firsts[3] + 1).base_index == firsts[3] - 1
     with pytest.raises(CorruptRecord, match="is cut short"):
         load(tmp_path, 1)
@@ -420,8 +427,10 @@ def test_segments_before_a_gap_are_ignored(
     wal, firsts = filled(tmp_path)
     wal.close()
     (tmp_path / "notes.wal").write_bytes(b"")
-    list_segments(tmp_path)[1].path.unlink()
-    assert [segment.base_index + 1 for segment in list_segments(tmp_path)] == firsts[2:]
+    list_segments(DiskFiles(), tmp_path)[1].path.unlink()
+    assert [segment.base_index + 1 for segment in list_segments(DiskFiles(), tmp_path)] == firsts[
+        2:
+    ]
     assert "a gap follows" in caplog.text
     assert "notes.wal is not the name" in caplog.text
 
@@ -432,7 +441,7 @@ def test_entries_replaced_behind_the_place_of_reading_are_found(tmp_path: Path) 
     wal.write(Batch(None, entries(1, 20, size=300), HardState(1, 1, 0)))
     wal.write(Batch(None, entries(15, 10, size=300, term=2), HardState(2, 1, 0)))
     wal.close()
-    second = list_segments(tmp_path)[1]
+    second = list_segments(DiskFiles(), tmp_path)[1]
     assert second.base_index == 20
     image = load(tmp_path, 20)
     assert image.base_index == 14
@@ -475,4 +484,4 @@ def test_documented_snapshot_is_read(tmp_path: Path) -> None:
     """And so is this one."""
     path = tmp_path / "0000000000000001-0000000000000002.snap"
     path.write_bytes(documented(1))
-    assert verify(path) == SnapshotMeta(2, 1, Configuration(voters=(1,)))
+    assert verify(DiskFiles(), path) == SnapshotMeta(2, 1, Configuration(voters=(1,)))

@@ -1,0 +1,490 @@
+"""Leader: extends the log, sends it to everybody, commits what a quorum holds (thesis 3.5, 3.6).
+
+Relies on core to have matched the term of every envelope and to answer requests for votes. Entries
+and commit indexes are sent by `flush`, once for everything that happened since the last one. The
+leader counts itself only by its own AppendResponse, which core queues behind the disk write
+(thesis 10.2.1).
+"""
+
+from typing import Final, assert_never
+
+from raft.confchange import ConfigChange, apply_change, decode_change, encode_change
+from raft.entry import CONFIG, NOOP, NORMAL, Entry
+from raft.errors import ProposalDropped
+from raft.interfaces import ReadState
+from raft.log import ENTRY_OVERHEAD
+from raft.messages import (
+    Append,
+    AppendReject,
+    AppendResponse,
+    Envelope,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    PreVote,
+    PreVoteResponse,
+    Propose,
+    ProposeReject,
+    ReadIndex,
+    ReadIndexResponse,
+    TimeoutNow,
+    Vote,
+    VoteResponse,
+)
+from raft.progress import Progress, ProgressState
+from raft.quorum import has_quorum, joint_committed_index
+from raft.read_index import ReadQueue
+from raft.state import FollowerStatus, State, StepDown, Transition
+
+# Why a leader drops a proposal; texts for a person.
+TRANSFERRING: Final = "leadership is being transferred"
+LOG_FULL: Final = "too many proposals are not committed yet"
+LEAVING: Final = "the leader has left the cluster and waits for the next one"
+TERM_TOO_YOUNG: Final = "the leader has not committed an entry of its own term yet"
+CHANGE_PENDING: Final = "another configuration change is not applied yet"
+
+_LEAVE_JOINT: Final = encode_change(ConfigChange(()))
+
+
+class Leader:
+    """The one server that may append to the log in this term.
+
+    Invariants:
+      1. There is a `Progress` for every server of the configuration, and for no other.
+      2. No configuration change is appended before the one at `pending_config_index` is applied.
+      3. Reads wait in `held_reads` until an entry of this term is committed, and only so long.
+      4. The transferee is 0 or another voter.
+      5. It is `leaving` exactly while it is no voter itself.
+    """
+
+    __slots__ = (
+        "_flush_wanted",
+        "_heartbeat_elapsed",
+        "_nudged",
+        "_quorum_elapsed",
+        "_transfer_elapsed",
+        "first_index",
+        "held_reads",
+        "leaving",
+        "pending_config_index",
+        "progress",
+        "reads",
+        "state",
+        "transferee",
+        "uncommitted_bytes",
+    )
+
+    def __init__(self, state: State) -> None:
+        """Take office: append the no-op which lets older entries commit (thesis 3.6.2, 6.4)."""
+        self.state = state
+        log = state.log
+        # Sorted, and never reordered: messages leave in the order of ids, for determinism.
+        self.progress = {
+            server_id: self._new_progress(log.last_index + 1)
+            for server_id in state.configuration.servers
+        }
+        self.first_index = log.last_index + 1
+        # Also an inherited change must be applied before the next, and the no-op committed: else
+        # a change unknown to us may be committed by a quorum that ours does not meet (thesis 4.1,
+        # as corrected on raft-dev in 2015).
+        self.pending_config_index = self.first_index
+        log.append([Entry(self.first_index, state.term, NOOP, b"")])
+        self.uncommitted_bytes = log.size_since(log.commit_index)
+        self.reads = ReadQueue()
+        # (requester, context) of reads that came too early to be given an index (thesis 6.4).
+        self.held_reads: list[(tuple[int, int])] = []
+        self.transferee = 0
+        # Not a voter any more: leads on, without counting itself, until another one does.
+        self.leaving = False
+        self._transfer_elapsed = 0
+        self._heartbeat_elapsed = 0
+        self._quorum_elapsed = 0
+        self._flush_wanted = True
+        # Have answered a heartbeat and miss entries: are sent an Append, even an empty one, whose
+        # rejection tells whether something was lost.
+        self._nudged: set[int] = set()
+
+    # ------------------------------------------------------------------------------- inputs
+
+    def tick(self) -> Transition | None:
+        """Let one tick pass: heartbeats, and whether a quorum still answers (thesis 6.2)."""
+        config = self.state.config
+        if self.transferee:
+            self._transfer_elapsed += 1
+            if self._transfer_elapsed >= config.election_ticks:
+                self._abort_transfer("it takes too long")
+        self._quorum_elapsed += 1
+        if self._quorum_elapsed >= config.election_ticks:
+            self._quorum_elapsed = 0
+            if not self._check_quorum():
+                return StepDown("a quorum is not active")
+        self._heartbeat_elapsed += 1
+        if self._heartbeat_elapsed >= config.heartbeat_ticks:
+            self._heartbeat_elapsed = 0
+            self._send_heartbeats()
+            if self.leaving:
+                self._find_successor()
+        return None
+
+    def step(self, envelope: Envelope) -> Transition | None:
+        """Handle one message of the current term."""
+        sender = envelope.sender
+        match envelope.message:
+            case AppendResponse(match_index=match_index):
+                self._acknowledged(sender, match_index)
+            case HeartbeatResponse(read_round=read_round):
+                self._heartbeat_answered(sender, read_round)
+            case AppendReject() as reject:
+                self._rejected(sender, reject)
+            case Propose(proposals=proposals):
+                self._take_proposals(sender, proposals)
+            case ReadIndex(context=context):
+                self._add_read(sender, context)
+            case Append() | Heartbeat() | InstallSnapshot():
+                # At most one leader can be elected in a term (thesis 3.4).
+                self.state.logger.error(
+                    "%x ignored a message of %x, which claims to lead term %d too",
+                    *(self.state.config.server_id, sender, self.state.term),
+                )
+            case VoteResponse() | PreVoteResponse() | TimeoutNow():
+                pass  # late: the election is won
+            case ReadIndexResponse():
+                pass  # this term has no other leader that we could have asked
+            case PreVote() | Vote() | ProposeReject():
+                raise AssertionError(f"core handles {envelope.message} for all roles")
+            case unreachable:
+                assert_never(unreachable)
+        return None
+
+    def propose(self, data: bytes) -> None:
+        """Append a proposal to the log. Raises ProposalDropped."""
+        self._append(NORMAL, data)
+
+    def propose_config(self, data: bytes) -> None:
+        """Append an encoded configuration change. Raises ProposalDropped."""
+        state = self.state
+        applied_index = state.log.applied_index
+        if applied_index < self.first_index:
+            raise ProposalDropped(TERM_TOO_YOUNG)
+        if applied_index < self.pending_config_index:
+            raise ProposalDropped(CHANGE_PENDING)
+        try:
+            apply_change(state.configuration, decode_change(data))
+        except ValueError as error:
+            raise ProposalDropped(str(error)) from error
+        self._append(CONFIG, data)
+        self.pending_config_index = state.log.last_index
+
+    def read_index(self, context: int) -> None:
+        """Find out an index that a read of our own may rely on."""
+        self._add_read(self.state.config.server_id, context)
+
+    def transfer(self, transferee: int) -> None:
+        """Begin to hand over to `transferee` (thesis 3.10). Raises ProposalDropped."""
+        state = self.state
+        own, configuration = state.config.server_id, state.configuration
+        if transferee not in configuration.voters:
+            raise ProposalDropped(f"{transferee:x} is not a voter")
+        if transferee in (own, self.transferee):
+            return
+        if self.transferee:
+            self._abort_transfer(f"{transferee:x} is to lead instead")
+        state.logger.info(
+            "%x starts to transfer leadership to %x at term %d", own, transferee, state.term
+        )
+        self.transferee = transferee
+        self._transfer_elapsed = 0
+        self._hand_over_if_caught_up()
+
+    def unreachable(self, server_id: int) -> None:
+        """Note that a message to this server was lost."""
+        progress = self.progress.get(server_id)
+        if progress is not None and progress.state is ProgressState.REPLICATE:
+            progress.become_probe()
+            self._flush_wanted = True
+
+    def snapshot_reported(self, server_id: int, *, delivered: bool) -> None:
+        """Note what became of the snapshot that was sent to this server."""
+        progress = self.progress.get(server_id)
+        if progress is not None:
+            progress.snapshot_reported(delivered=delivered)
+
+    def applied(self) -> None:
+        """Leave a joint configuration as soon as it is in force everywhere it must be."""
+        state = self.state
+        if state.configuration.voters_outgoing:
+            if self.pending_config_index <= state.log.applied_index:
+                entry = Entry(state.log.last_index + 1, state.term, CONFIG, _LEAVE_JOINT)
+                state.log.append([entry])
+                self.pending_config_index = entry.index
+                self.uncommitted_bytes += len(entry.data) + ENTRY_OVERHEAD
+                self._flush_wanted = True
+
+    def configured(self) -> None:
+        """Adapt to the configuration that has come into force."""
+        state = self.state
+        if not state.is_voter and not self.leaving:
+            # To step down at once could leave nobody who can be elected: as long as the others do
+            # not know that the change is committed they need the votes of servers that have left,
+            # whose logs may be longer (thesis 4.2.2; there, changes hold from the first moment).
+            state.logger.info("%x is not a voter any more", state.config.server_id)
+            self.leaving = True
+        known = self.progress
+        self.progress = {}
+        for server_id in state.configuration.servers:
+            progress = known.get(server_id)
+            if progress is None:
+                progress = self._new_progress(state.log.last_index + 1)
+                # It must be given the time to answer before it counts as silent.
+                progress.recent_active = True
+            self.progress[server_id] = progress
+        if self.transferee and self.transferee not in state.configuration.voters:
+            self._abort_transfer("it is not a voter any more")
+        # A smaller quorum may hold, or have confirmed, more than the one before.
+        self._advance_commit()
+        self._confirm_reads()
+        self._flush_wanted = True
+
+    # ------------------------------------------------------------------------------ outputs
+
+    def describe_followers(self) -> dict[int, FollowerStatus]:
+        """Return where every other server stands."""
+        return {
+            server_id: FollowerStatus(
+                *(progress.match_index, progress.next_index),
+                *(progress.state, progress.recent_active),
+            )
+            for server_id, progress in self.progress.items()
+            if server_id != self.state.config.server_id
+        }
+
+    @property
+    def needs_flush(self) -> bool:
+        """Whether `flush` might send anything."""
+        return self._flush_wanted
+
+    def flush(self) -> None:
+        """Send every follower what it lacks: entries, the commit index, or the round of reads."""
+        if not self._flush_wanted:
+            return
+        self._flush_wanted = False
+        if self.reads.needs_heartbeat:
+            self._send_heartbeats()
+            self._confirm_reads()  # alone, no answer is needed
+        own = self.state.config.server_id
+        # Followers that are equally far share one message, so that it can be encoded once.
+        shared: dict[int, Append] = {}
+        for server_id, progress in self.progress.items():
+            if server_id != own and not progress.is_paused():
+                self._send_log(server_id, progress, shared)
+        self._nudged.clear()
+
+    # -------------------------------------------------------------------------------- parts
+
+    def _new_progress(self, next_index: int) -> Progress:
+        config = self.state.config
+        return Progress(next_index, config.max_inflight_messages, config.max_inflight_bytes)
+
+    def _append(self, kind: int, data: bytes) -> None:
+        if self.transferee:
+            raise ProposalDropped(TRANSFERRING)
+        if self.leaving:
+            raise ProposalDropped(LEAVING)
+        state = self.state
+        before = self.uncommitted_bytes
+        after = before + len(data) + ENTRY_OVERHEAD
+        # A single proposal is taken however large, or it never would be.
+        if after > state.config.max_uncommitted_bytes and before > 0:
+            raise ProposalDropped(LOG_FULL)
+        self.uncommitted_bytes = after
+        log = state.log
+        log.append((Entry(log.last_index + 1, state.term, kind, data),))
+        self._flush_wanted = True
+
+    def _take_proposals(self, proposer: int, proposals: list[tuple[int, bytes]]) -> None:
+        refused: dict[str, list[tuple[int, bytes]]] = {}
+        for kind, data in proposals:
+            try:
+                if kind == NORMAL:
+                    self._append(NORMAL, data)
+                elif kind == CONFIG:
+                    self.propose_config(data)
+                else:
+                    raise ProposalDropped(f"{kind} is no kind of proposal")
+            except ProposalDropped as error:
+                refused.setdefault(error.reason, []).append((kind, data))
+        for reason, dropped in refused.items():
+            self.state.refuse(proposer, dropped, reason)
+
+    def _send_log(self, server_id: int, progress: Progress, shared: dict[int, Append]) -> None:
+        """Send Appends until the follower has been sent everything, or must answer first."""
+        log = self.state.log
+        # A probe is sent even if empty: where the logs agree is what it is to find out.
+        is_due = progress.state is ProgressState.PROBE or server_id in self._nudged
+        while not progress.is_paused():
+            next_index = progress.next_index
+            if next_index > log.last_index:
+                if not is_due and progress.sent_commit >= log.commit_index:
+                    return
+            elif next_index <= log.base.index:
+                self._send_snapshot(server_id, progress)
+                return
+            is_due = False
+            if progress.inflight_full:
+                # Everything in flight may be lost: without an empty Append nobody would notice.
+                append = self._make_append(next_index, with_entries=False)
+            else:
+                found = shared.get(next_index)
+                append = found or self._make_append(next_index, with_entries=True)
+                shared[next_index] = append
+            self.state.send(server_id, append)
+            last_index = append.prev_index + len(append.entries)
+            size_bytes = log.size_since(append.prev_index) - log.size_since(last_index)
+            progress.sent_entries(last_index, size_bytes)
+            progress.sent_commit = append.commit
+
+    def _make_append(self, next_index: int, *, with_entries: bool) -> Append:
+        log = self.state.log
+        max_bytes = self.state.config.max_append_bytes
+        entries = log.slice(next_index, max_bytes) if with_entries else []
+        return Append(next_index - 1, log.term(next_index - 1), log.commit_index, entries)
+
+    def _send_snapshot(self, server_id: int, progress: Progress) -> None:
+        state = self.state
+        if not progress.recent_active:
+            return  # a snapshot is too much to send to somebody who is perhaps not there
+        meta = state.snapshot
+        assert meta is not None, f"log begins at {state.log.first_index} without a snapshot"
+        state.logger.info(
+            "%x sends snapshot %s to %x, which needs entry %d; the log begins at %d",
+            *(state.config.server_id, meta.id, server_id, progress.next_index),
+            state.log.first_index,
+        )
+        progress.become_snapshot(meta.index)
+        state.send(server_id, InstallSnapshot(meta))
+
+    def _send_heartbeats(self) -> None:
+        state = self.state
+        own, commit_index = state.config.server_id, state.log.commit_index
+        read_round = self.reads.begin_round()
+        for server_id, progress in self.progress.items():
+            if server_id != own:
+                # Never beyond what the follower is known to hold: the rest may not match.
+                commit = min(commit_index, progress.match_index)
+                state.send(server_id, Heartbeat(commit, read_round))
+
+    def _acknowledged(self, server_id: int, match_index: int) -> None:
+        progress = self.progress.get(server_id)
+        log = self.state.log
+        if progress is None:
+            return  # removed meanwhile
+        if match_index > log.last_index:
+            self.state.logger.error(
+                "%x ignored that %x acknowledges entry %d; the log ends at %d",
+                *(self.state.config.server_id, server_id, match_index, log.last_index),
+            )
+            return
+        progress.recent_active = True
+        progress.acknowledged(match_index)
+        if match_index > log.commit_index:
+            self._advance_commit()
+        if server_id == self.state.config.server_id:
+            return
+        if progress.next_index <= log.last_index or progress.sent_commit < log.commit_index:
+            self._flush_wanted = True
+        if server_id == self.transferee:
+            self._hand_over_if_caught_up()
+
+    def _rejected(self, server_id: int, reject: AppendReject) -> None:
+        progress = self.progress.get(server_id)
+        if progress is None:
+            return
+        progress.recent_active = True
+        # Skip all of our entries that cannot be in the follower's log either (thesis 3.5).
+        hint = self.state.log.find_hint(reject.hint_index, reject.hint_term)
+        if progress.rejected(reject.rejected_index, hint.index + 1):
+            self._flush_wanted = True
+
+    def _heartbeat_answered(self, server_id: int, read_round: int) -> None:
+        progress = self.progress.get(server_id)
+        if progress is None:
+            return
+        progress.heartbeat_answered()
+        is_probed = progress.state is ProgressState.PROBE
+        if is_probed or progress.match_index < self.state.log.last_index:
+            self._nudged.add(server_id)
+            self._flush_wanted = True
+        self.reads.acknowledged(server_id, read_round)
+        self._confirm_reads()
+
+    def _match_index(self, server_id: int) -> int:
+        return self.progress[server_id].match_index
+
+    def _advance_commit(self) -> None:
+        """Commit what a quorum holds, if that includes an entry of our term (thesis 3.6.2)."""
+        state = self.state
+        log = state.log
+        raft_index = joint_committed_index(state.configuration, self._match_index)
+        if raft_index > log.commit_index and log.term(raft_index) == state.term:
+            log.commit_to(raft_index)
+            self.uncommitted_bytes = log.size_since(raft_index)
+            self._flush_wanted = True
+            held, self.held_reads = self.held_reads, []
+            for requester, context in held:
+                self.reads.add(requester, context, raft_index)
+
+    def _add_read(self, requester: int, context: int) -> None:
+        commit_index = self.state.log.commit_index
+        if commit_index < self.first_index:
+            # Entries of earlier terms may be committed without our knowing it (thesis 6.4).
+            self.held_reads.append((requester, context))
+        else:
+            self.reads.add(requester, context, commit_index)
+            self._flush_wanted = True
+
+    def _confirm_reads(self) -> None:
+        state = self.state
+        own = state.config.server_id
+        for read in self.reads.take_confirmed(state.configuration, own):
+            if read.requester == own:
+                state.reads.append(ReadState(read.context, read.read_index))
+            else:
+                state.send(read.requester, ReadIndexResponse(read.context, read.read_index))
+
+    def _check_quorum(self) -> bool:
+        """Whether a quorum was heard from since the last time this was asked."""
+        state = self.state
+        own = state.config.server_id
+        active = {own}
+        for server_id, progress in self.progress.items():
+            if progress.recent_active:
+                active.add(server_id)
+                progress.recent_active = False
+        return has_quorum(state.configuration, active) or not state.config.check_quorum
+
+    def _hand_over_if_caught_up(self) -> None:
+        state = self.state
+        transferee = self.transferee
+        if self.progress[transferee].match_index == state.log.last_index:
+            state.logger.info(
+                "%x sends TimeoutNow to %x, which has the whole log",
+                *(state.config.server_id, transferee),
+            )
+            state.send(transferee, TimeoutNow())
+
+    def _find_successor(self) -> None:
+        """Hand over to any voter that has the whole log; repeated until one is elected."""
+        state = self.state
+        for voter in state.configuration.voters:
+            progress = self.progress[voter]
+            if progress.recent_active and progress.match_index == state.log.last_index:
+                state.send(voter, TimeoutNow())
+                return
+
+    def _abort_transfer(self, reason: str) -> None:
+        state = self.state
+        state.logger.info(
+            "%x gives up the transfer of leadership to %x at term %d: %s",
+            *(state.config.server_id, self.transferee, state.term, reason),
+        )
+        self.transferee = 0

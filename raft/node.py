@@ -1,0 +1,330 @@
+"""Node: a driver running in an asyncio event loop, with files for a disk and sockets for a network.
+
+Relies on being called from the loop's own thread only. Two threads serve it: one makes the log
+durable, the other writes and reads snapshots; each does one thing at a time. Whatever goes wrong
+in either is our death: a disk that failed once can't be believed again (an fsync that is repeated
+may succeed without having written anything).
+"""
+
+import asyncio
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from raft.confchange import ConfigChange
+from raft.core import Core
+from raft.driver import Driver, ReadDone
+from raft.entry import SnapshotMeta
+from raft.errors import Stopped
+from raft.interfaces import Recovered, StateMachine, Transport, Write
+from raft.messages import Envelope
+from raft.state import CoreConfig
+from raft.storage import DiskStorage
+
+log = logging.getLogger(__name__)
+
+Die = Callable[[BaseException], None]
+# Runs a step of the driver in the loop, and minds what comes of it.
+Enter = Callable[[Callable[[], None]], None]
+
+
+@dataclass(slots=True)
+class Leadership:
+    """Who leads, as this server knows it."""
+
+    term: int
+    leader: int  # 0 when nobody does
+    role: str
+
+
+class DiskThread:
+    """Runs jobs one after another in a thread of its own, and tells the loop when each is done."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, die: Die) -> None:
+        self._loop = loop
+        self._die = die
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Callable[[], None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], None], done: Callable[[], None]) -> None:
+        """Run `job` in the thread, then `done` in the loop."""
+        self._jobs.put((job, done))
+
+    def stop(self) -> None:
+        """Finish what was submitted, then end. Blocks until then."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            task = self._jobs.get()
+            if task is None:
+                return
+            job, done = task
+            try:
+                job()
+            except BaseException as error:
+                self._die(error)
+                return
+            try:
+                self._loop.call_soon_threadsafe(done)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits for the answer any more
+
+
+class LoopStorage:
+    """A `DiskStorage` behind two threads: `raft.interfaces.Storage` for the driver."""
+
+    def __init__(
+        self, disk: DiskStorage, loop: asyncio.AbstractEventLoop, die: Die, enter: Enter
+    ) -> None:
+        """What is to be called when the disk has done something goes through `enter`."""
+        self._disk = disk
+        self._loop = loop
+        self._die = die
+        self._enter = enter
+        self._wal_thread = DiskThread(loop, "wal", die)
+        self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._saving: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def write(self, write: Write, done: Callable[[], None]) -> None:
+        """See `raft.interfaces.Storage`."""
+        self._wal_thread.submit(
+            partial(self._disk.write_blocking, write), partial(self._enter, done)
+        )
+
+    def save_snapshot(
+        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
+    ) -> None:
+        """See `raft.interfaces.Storage`. The loop runs between any two chunks."""
+        self._saving = self._loop.create_task(self._save_snapshot(meta, chunks, done))
+
+    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """See `raft.interfaces.Storage`."""
+        return self._disk.read_snapshot(meta)
+
+    async def stop(self) -> None:
+        """Finish what is being written; give up a snapshot that is not complete."""
+        self._stopping = True
+        if self._saving is not None:
+            await self._saving
+        await self._loop.run_in_executor(None, self._wal_thread.stop)
+        self._snapshot_thread.shutdown(wait=True)
+        self._disk.close()
+
+    async def _save_snapshot(
+        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
+    ) -> None:
+        run = partial(self._loop.run_in_executor, self._snapshot_thread)
+        try:
+            writer = await run(self._disk.begin_snapshot, meta)
+            # Encoding is done here, in slices, and not in the thread: there it would hold the
+            # interpreter for a whole switch interval at a time.
+            for chunk in chunks:
+                if self._stopping:
+                    await run(writer.abort)
+                    return
+                await run(writer.write, chunk)
+            await run(writer.commit)
+        except Exception as error:
+            self._die(error)
+            return
+        self._enter(done)
+        # The log's files belong to the log's thread.
+        self._wal_thread.submit(partial(self._disk.release, meta), _nothing)
+
+
+def _nothing() -> None:
+    """What follows a purge."""
+
+
+class Node:
+    """A server of the cluster.
+
+    Proposals are answered through the state machine: raft does not know whose they are.
+    """
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        recovered: Recovered,
+        disk: DiskStorage,
+        transport: Transport,
+        machine: StateMachine,
+        *,
+        tick_seconds: float,
+        rng: random.Random,
+        die: Die,
+        on_leadership: Callable[[Leadership], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._storage = LoopStorage(disk, self._loop, die, self._enter)
+        self._core = Core(config, recovered, rng, logging.getLogger("raft"))
+        self._driver = Driver(
+            self._core,
+            self._storage,
+            transport,
+            machine,
+            first_context=rng.getrandbits(62) + 1,
+            read_retry_ticks=config.election_ticks,
+            log=log,
+        )
+        self._die = die
+        self._tick_seconds = tick_seconds
+        self._on_leadership = on_leadership
+        self._leadership = Leadership(self._core.term, self._core.leader, self._core.role)
+        self._armed = False
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Apply what is known to be committed, then let time pass.
+
+        The state machine must have been restored from the newest snapshot before.
+        """
+        self._pump()
+        self._next_tick = self._loop.time() + self._tick_seconds
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
+
+    # ------------------------------------------------------------------------ what users ask
+
+    def propose(self, data: bytes) -> None:
+        """Put `data` into the log. Raises ProposalDropped; Stopped."""
+        if self._stopped:
+            raise Stopped("the node is stopped")
+        self._core.propose(data)
+        if not self._armed:
+            self._armed = True
+            self._loop.call_soon(self._pump)
+
+    def propose_config(self, change: ConfigChange) -> None:
+        """Put a membership change into the log. Raises ProposalDropped; Stopped."""
+        if self._stopped:
+            raise Stopped("the node is stopped")
+        self._core.propose_config(change)
+        self._arm()
+
+    def read_index(self, done: ReadDone) -> None:
+        """Call `done` when the state machine holds all that is committed now (thesis 6.4)."""
+        if self._stopped:
+            raise Stopped("the node is stopped")
+        self._driver.read_index(done)
+        self._arm()
+
+    def save_snapshot(self) -> bool:
+        """Begin a snapshot; False while one is being written, or when there is nothing new."""
+        return not self._stopped and self._driver.save_snapshot()
+
+    async def transfer_leadership(self, transferee: int, timeout_seconds: float) -> None:
+        """Hand the leadership over and wait until it has gone.
+
+        Raises NotLeader; ProposalDropped when the transferee is no voter; Stopped; TimeoutError
+        when it did not take over in time.
+        """
+        if self._stopped:
+            raise Stopped("the node is stopped")
+        self._core.transfer_leadership(transferee)
+        self._arm()
+        deadline = self._loop.time() + timeout_seconds
+        while self._core.role == "leader" or self._core.leader == 0:
+            if self._loop.time() > deadline:
+                raise TimeoutError(f"{transferee:x} did not take over in {timeout_seconds:g} s")
+            await asyncio.sleep(self._tick_seconds / 10)
+
+    async def stop(self) -> None:
+        """End the ticks and close the disk. The transport is its owner's to stop, before this."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._storage.stop()
+
+    # ---------------------------------------------------------------------- what peers bring
+
+    def receive(self, envelopes: list[Envelope]) -> None:
+        """Take messages from the transport."""
+        if self._stopped:
+            return
+        self._driver.step(envelopes)
+        self._arm()
+
+    def report_unreachable(self, server_id: int) -> None:
+        """Messages to this server are being lost: look again where it stands."""
+        if not self._stopped:
+            self._core.report_unreachable(server_id)
+
+    def report_leader_lost(self) -> None:
+        """The leader's connections have broken: it has probably ended."""
+        if not self._stopped:
+            self._core.report_leader_lost()
+
+    def campaign(self) -> None:
+        """Try to become leader now, if the others know of none."""
+        if not self._stopped:
+            self._core.campaign()
+            self._arm()
+
+    def report_snapshot(self, server_id: int, delivered: bool) -> None:
+        """A snapshot has reached its follower, or has not."""
+        if not self._stopped:
+            self._core.report_snapshot(server_id, delivered=delivered)
+            self._arm()
+
+    # --------------------------------------------------------------------------- what it knows
+
+    @property
+    def core(self) -> Core:
+        """To look at, never to change."""
+        return self._core
+
+    @property
+    def leadership(self) -> Leadership:
+        """Who leads, as of the last pump."""
+        return self._leadership
+
+    # ------------------------------------------------------------------------------- the loop
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._armed = False
+        self._enter(self._driver.pump)
+
+    def _enter(self, step: Callable[[], None]) -> None:
+        """Let the driver do something; a bug in it, or in the state machine, is our death."""
+        if self._stopped:
+            return
+        try:
+            step()
+            self._watch_leadership()
+        except Exception as error:
+            self._die(error)
+
+    def _watch_leadership(self) -> None:
+        core, known = self._core, self._leadership
+        if core.leader != known.leader or core.term != known.term or core.role != known.role:
+            self._leadership = Leadership(core.term, core.leader, core.role)
+            self._on_leadership(self._leadership)
+
+    def _tick(self) -> None:
+        # A loop that was held up does not make up for lost ticks: that would be an election
+        # timeout at a single blow.
+        now = self._loop.time()
+        self._next_tick = max(self._next_tick + self._tick_seconds, now + self._tick_seconds / 2)
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
+        self._enter(self._driver.tick)
+        self._arm()
+
+
+__all__ = ["Die", "Leadership", "Node"]

@@ -1,0 +1,28 @@
+"""Raft's safety properties in random adventures, and agreement once all troubles have ended."""
+
+import os
+
+import pytest
+
+from tests.raft.chaos import Chaos
+
+# RAFT_SEEDS=FIRST-LAST runs other ones, for as long as it takes.
+_FIRST, _LAST = map(int, os.environ.get("RAFT_SEEDS", "1-24").split("-"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", range(_FIRST, _LAST + 1))
+def test_servers_in_trouble_stay_safe_and_agree_in_the_end(seed: int) -> None:
+    """Election Safety, Log Matching, Leader Completeness, State Machine Safety (figure 3.2)."""
+    Chaos(seed).run(1_500)
+
+
+def test_run_with_the_same_seed_is_the_same() -> None:
+    """A failing seed can be run again."""
+    runs = []
+    for _ in range(2):
+        chaos = Chaos(7)
+        chaos.run(400)
+        runs.append([server.core.status() for server in chaos.servers.values()])
+    assert runs[0] == runs[1]

@@ -1,0 +1,20 @@
+"""The network between the members of one cluster.
+
+`Transport` sends messages, receives them for `Events`, and streams snapshots from and to
+`SnapshotFiles`. docs/peer-protocol.md describes what travels.
+"""
+
+from raft.transport.handshake import MemberRemoved
+from raft.transport.local import Events, SnapshotFiles, SnapshotReceiver, Tuning
+from raft.transport.peer import PeerStats
+from raft.transport.transport import Transport
+
+__all__ = [
+    "Transport",
+    "Events",
+    "SnapshotFiles",
+    "SnapshotReceiver",
+    "Tuning",
+    "PeerStats",
+    "MemberRemoved",
+]

@@ -1,0 +1,254 @@
+"""A peer: another member, the stream that we dial to it, and the one that it dials to us.
+
+Keeps the outgoing stream up for as long as the peer is one of ours, sends on it, and tells of its
+changes. Never waits and never raises on the sending path; never keeps messages for a peer that
+cannot take them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from raft.codec import encode_envelopes
+from raft.errors import PeerRejected
+from raft.messages import Envelope
+from raft.transport.dial import Call, dial
+from raft.transport.handshake import STREAM_PATH, UPGRADE, failure
+from raft.transport.local import Local
+from raft.transport.stream import Stream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PeerStats:
+    """Totals since the peer was added."""
+
+    messages_sent: int = 0
+    bytes_sent: int = 0
+    messages_received: int = 0
+    bytes_received: int = 0
+    # To this peer: no stream, or it takes too slowly.
+    messages_dropped: int = 0
+
+
+class Peer:
+    """One other member.
+
+    Invariants:
+      1. There is at most one outgoing and one incoming stream.
+      2. `active_since` is not None exactly while there is an outgoing stream.
+      3. Nothing is kept for the peer but what its outgoing stream has been given.
+    """
+
+    def __init__(self, peer_id: int, urls: list[str], *, local: Local, is_guest: bool) -> None:
+        """A guest dialed us before we knew it, and is forgotten when it leaves."""
+        assert peer_id != local.member_id, f"{peer_id:x} is this member itself"
+        self.peer_id = peer_id
+        self.is_guest = is_guest
+        self.stats = PeerStats()
+        # In the event loop's clock.
+        self.active_since: float | None = None
+        self.outgoing: Stream | None = None
+        self.incoming: Stream | None = None
+        self._local = local
+        self._urls = list(urls)
+        self._url_turn = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        self._failures = 0
+        self._told_unreachable = False
+        self._last_failure = ""
+        self._last_complaint = ""
+
+    @property
+    def url(self) -> str | None:
+        """The URL that is dialed, or would be next; None when there is none."""
+        return self._urls[self._url_turn % len(self._urls)] if self._urls else None
+
+    def start(self, spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]) -> None:
+        """Begin to dial."""
+        assert self._task is None, f"{self.peer_id:x} is dialed already"
+        self._task = spawn(self._run())
+
+    def stop(self, reason: str) -> None:
+        """Dial no more, close both streams once they are flushed, and tell nothing of it."""
+        self._is_stopped = True
+        if self._task is not None:
+            self._task.cancel()
+        for stream in (self.outgoing, self.incoming):
+            if stream is not None:
+                stream.close(reason)
+        if self.outgoing is not None:
+            self._deactivate(reason)
+        self.incoming = None
+
+    def accept(self, stream: Stream) -> None:
+        """Take a stream that the peer has dialed; it replaces an older one."""
+        older, self.incoming = self.incoming, stream
+        if older is not None:
+            older.close("replaced by a newer one")
+        self.hurry()
+
+    def update(self, urls: list[str]) -> None:
+        """Dial these from now on; a stream to an old one is given up."""
+        if urls == self._urls:
+            return
+        self._urls = list(urls)
+        self._url_turn = 0
+        if self.outgoing is not None:
+            self.outgoing.close("its URLs have changed")
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Dial at once if there is no stream: there is news of the peer."""
+        if self.outgoing is None:
+            self._wake.set()
+
+    def send(self, envelopes: list[Envelope]) -> None:
+        """Send these in one frame, or drop them all."""
+        stream = self.outgoing
+        tuning = self._local.tuning
+        if stream is None or stream.write_buffer_bytes > tuning.max_buffer_bytes:
+            self._drop(len(envelopes))
+            return
+        payload = encode_envelopes(envelopes)
+        if len(payload) > tuning.max_frame_bytes:
+            if len(envelopes) > 1:
+                middle = len(envelopes) // 2
+                self.send(envelopes[:middle])
+                self.send(envelopes[middle:])
+            else:
+                self.complain(f"a message of {len(payload)} bytes is too large to be sent")
+                self._drop(1)
+            return
+        stream.write(payload)
+        self._told_unreachable = False
+        stats = self.stats
+        stats.messages_sent += len(envelopes)
+        stats.bytes_sent += len(payload)
+
+    def complain(self, text: str) -> None:
+        """Log what is wrong with the peer, unless it is what was wrong before."""
+        if text != self._last_complaint:
+            self._last_complaint = text
+            log.warning("peer %x: %s", self.peer_id, text)
+
+    async def _run(self) -> None:
+        """Keep the outgoing stream up until cancelled.
+
+        Between attempts it waits, each time twice as long and by chance up to half less, so that
+        members which lost each other together do not come back in step.
+        """
+        tuning = self._local.tuning
+        while True:
+            self._wake.clear()
+            stream = await self._try_urls()
+            if stream is not None:
+                # Not awaited itself: to cancel this task must not cancel the future.
+                await asyncio.wait([stream.lost])
+            if stream is not None and stream.age_ticks > 0:
+                self._failures = 0
+            wait_seconds = min(
+                tuning.first_backoff_seconds * 2 ** min(self._failures, 16),
+                tuning.last_backoff_seconds,
+            ) * self._local.random.uniform(0.5, 1.0)
+            self._failures += 1
+            try:
+                async with asyncio.timeout(wait_seconds if self._urls else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _try_urls(self) -> Stream | None:
+        """Dial every URL once, the one that worked last first; None when all failed."""
+        failures: list[str] = []
+        for _ in range(len(self._urls)):
+            url = self.url
+            assert url is not None, "the URLs went away while they were tried"
+            try:
+                async with asyncio.timeout(self._local.tuning.dial_seconds):
+                    stream = await self._dial(url)
+            except TimeoutError:
+                failures.append(f"dial {url}: timed out")
+            except PeerRejected as error:
+                failures.append(str(error))
+                self._rejected(error)
+            except OSError as error:
+                failures.append(str(error))
+            else:
+                return stream
+            self._url_turn += 1
+        self._failed("; ".join(failures))
+        return None
+
+    async def _dial(self, url: str) -> Stream:
+        local = self._local
+        headers = {"Connection": "Upgrade", "Upgrade": UPGRADE}
+        headers |= local.hello(self.peer_id).headers()
+        call: Call | None = None
+        try:
+            call = await dial(
+                url, method="GET", path=STREAM_PATH, headers=headers, tls=local.client_tls
+            )
+            answer = await call.answer()
+            if answer.status != 101:
+                raise failure(answer.status, answer.text, peer_id=self.peer_id, url=url)
+            stream = Stream(
+                on_frames=self._got_answer_frames,
+                on_lost=self._lost_outgoing,
+                max_frame_bytes=local.tuning.max_frame_bytes,
+                max_silent_ticks=local.tuning.silent_ticks,
+                streams=local.streams,
+            )
+            self._activate(stream)
+            call.give_to(stream)
+            return stream
+        finally:
+            if call is not None:
+                call.close()
+
+    def _got_answer_frames(self, stream: Stream, frames: list[bytes]) -> None:
+        # Messages come on the stream that the peer dials; on this one it only shows life.
+        stream.abort(f"{len(frames)} frames on a stream that is ours to write")
+
+    def _activate(self, stream: Stream) -> None:
+        assert self.outgoing is None, f"a second stream to {self.peer_id:x}"
+        self.outgoing = stream
+        self.active_since = asyncio.get_running_loop().time()
+        self._told_unreachable = False
+        self._last_failure = ""
+        log.info("the connection with %x became active", self.peer_id)
+
+    def _lost_outgoing(self, stream: Stream, reason: str) -> None:
+        if stream is self.outgoing:
+            self._deactivate(reason)
+            self._tell_unreachable()
+
+    def _deactivate(self, reason: str) -> None:
+        self.outgoing = None
+        self.active_since = None
+        log.info("the connection with %x became inactive: %s", self.peer_id, reason)
+
+    def _failed(self, text: str) -> None:
+        if text and text != self._last_failure:
+            self._last_failure = text
+            log.warning("no connection with %x: %s", self.peer_id, text)
+
+    def _rejected(self, error: PeerRejected) -> None:
+        # The round that this is part of is logged, and so made known, when it is over.
+        if str(error) not in self._last_failure:
+            self._local.events.on_rejected(self.peer_id, error)
+
+    def _drop(self, count: int) -> None:
+        self.stats.messages_dropped += count
+        if not self._told_unreachable:
+            # Later, because whoever sends is in the midst of something.
+            asyncio.get_running_loop().call_soon(self._tell_unreachable)
+
+    def _tell_unreachable(self) -> None:
+        if not self._told_unreachable and not self._is_stopped:
+            self._told_unreachable = True
+            self._local.events.on_unreachable(self.peer_id)

@@ -1,0 +1,258 @@
+"""`/v2/keys`: reading and writing keys.
+
+Everything that is wrong with a request by itself is answered here, before anything is proposed.
+A write is answered when it has been applied on this member; a read at once, or, with quorum=true,
+when the leader has confirmed that it leads. These handlers are the product's speed: no task and
+no future per request, and the usual PUT takes a short way through the form.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, Protocol
+
+from pyetcd.api.parameters import Parameters, read
+from pyetcd.api.watch import Watches
+from pyetcd.command import (
+    Command,
+    CompareAndDelete,
+    CompareAndSwap,
+    Create,
+    CreateInOrder,
+    Delete,
+    Set,
+    Update,
+    ttl_expiration,
+)
+from pyetcd.errors import EtcdError
+from pyetcd.httpd import Request, Stream
+from pyetcd.httpd.request import FORM_BYTES, FORM_TYPE, unquote_field
+from pyetcd.server.apply import Done, Result
+from pyetcd.server.pending import ReadDone
+from pyetcd.store import Event, Listing, Store
+
+PREFIX: Final = "/v2/keys"
+# A listing of up to so many nodes is rendered at once: a millisecond of work.
+_SMALL_LISTING: Final = 1_000
+# While a client has this much of a listing yet to take, no more of it is rendered.
+_LISTING_BUFFER_BYTES: Final = 1 << 20
+_LISTING_PAUSE_SECONDS: Final = 0.005
+
+
+class KeyServer(Protocol):
+    """What the handlers need of a server."""
+
+    @property
+    def store(self) -> Store:
+        """The keys."""
+
+    @property
+    def cluster_id(self) -> int:
+        """Shown in every answer."""
+
+    @property
+    def raft_index(self) -> int:
+        """The last applied entry."""
+
+    @property
+    def term(self) -> int:
+        """Raft's term."""
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch."""
+
+    def propose(self, command: Command, done: Done) -> None:
+        """Have a command applied, then call `done` with its result."""
+
+    def read_index(self, done: ReadDone) -> None:
+        """Call `done` when the store is up to date."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call back from the event loop."""
+
+
+class Keys:
+    """The handlers of `/v2/keys`, one for each method."""
+
+    def __init__(self, server: KeyServer) -> None:
+        self._server = server
+        self._store = server.store
+        cluster = b"X-Etcd-Cluster-Id: %x\r\n" % server.cluster_id
+        self._error_head = b"Content-Type: application/json\r\n" + cluster
+        self._head = self._error_head + (
+            b"X-Etcd-Index: %d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n"
+        )
+        self._watches = Watches(self._store, self._format_head, self._refuse)
+
+    def get(self, request: Request) -> None:
+        """Answer GET and HEAD: a key, a directory, or a watch."""
+        path = key_path(request)
+        if not request.query:
+            self._read(request, path, recursive=False, sort=False)
+            return
+        try:
+            wanted = read(request)
+        except EtcdError as error:
+            self._refuse(request, error)
+            return
+        if wanted.quorum and request.method == b"GET":
+            # With wait=true as well, etcd answers at once, too.
+            self._server.read_index(partial(self._read_confirmed, request, path, wanted))
+        elif wanted.wait:
+            self._watches.begin(
+                request,
+                path,
+                recursive=wanted.recursive,
+                stream=wanted.stream,
+                since_index=wanted.wait_index,
+            )
+        else:
+            self._read(request, path, recursive=wanted.recursive, sort=wanted.sort)
+
+    def put(self, request: Request) -> None:
+        """Answer PUT: set, create, update or compare-and-swap."""
+        path = key_path(request)
+        value = _plain_value(request)
+        if value is not None:
+            self._server.propose(Set(path, value, False, 0, False), partial(self._answer, request))
+            return
+        try:
+            wanted = read(request)
+        except EtcdError as error:
+            self._refuse(request, error)
+            return
+        self._server.propose(self._put_command(path, wanted), partial(self._answer, request))
+
+    def post(self, request: Request) -> None:
+        """Answer POST: create a key named by its index."""
+        try:
+            wanted = read(request)
+        except EtcdError as error:
+            self._refuse(request, error)
+            return
+        command = CreateInOrder(
+            key_path(request), wanted.value, wanted.directory, self._expiration(wanted)
+        )
+        self._server.propose(command, partial(self._answer, request))
+
+    def delete(self, request: Request) -> None:
+        """Answer DELETE: delete or compare-and-delete."""
+        try:
+            wanted = read(request)
+        except EtcdError as error:
+            self._refuse(request, error)
+            return
+        path = key_path(request)
+        command: Command
+        if wanted.prev_index or wanted.prev_value:
+            command = CompareAndDelete(path, wanted.prev_value, wanted.prev_index)
+        else:
+            command = Delete(path, wanted.directory, wanted.recursive)
+        self._server.propose(command, partial(self._answer, request))
+
+    # --------------------------------------------------------------------------------- writing
+
+    def _put_command(self, path: str, wanted: Parameters) -> Command:
+        expiration = self._expiration(wanted)
+        compares = bool(wanted.prev_index or wanted.prev_value)
+        if wanted.prev_exist is False:
+            # What is compared beside it does not matter to etcd.
+            return Create(path, wanted.value, wanted.directory, expiration)
+        if compares:
+            return CompareAndSwap(
+                path,
+                wanted.value,
+                wanted.prev_value,
+                wanted.prev_index,
+                expiration,
+                wanted.refresh,
+            )
+        if wanted.prev_exist:
+            return Update(path, wanted.value, expiration, wanted.refresh)
+        return Set(path, wanted.value, wanted.directory, expiration, wanted.refresh)
+
+    def _expiration(self, wanted: Parameters) -> int:
+        if wanted.ttl_seconds is None:
+            return 0
+        return ttl_expiration(wanted.ttl_seconds, self._server.now())
+
+    def _answer(self, request: Request, result: Result) -> None:
+        if isinstance(result, Event):
+            status = 201 if result.is_created else 200
+            request.respond(status, self._format_head(result.etcd_index), result.body())
+        elif isinstance(result, EtcdError):
+            self._refuse(request, result)
+        else:
+            raise AssertionError(f"{request.method!r} {request.target!r} led to {result!r}")
+
+    # --------------------------------------------------------------------------------- reading
+
+    def _read_confirmed(
+        self, request: Request, path: str, wanted: Parameters, error: EtcdError | None
+    ) -> None:
+        if error is not None:
+            self._refuse(request, error)
+        else:
+            self._read(request, path, recursive=wanted.recursive, sort=wanted.sort)
+
+    def _read(self, request: Request, path: str, *, recursive: bool, sort: bool) -> None:
+        server = self._server
+        try:
+            found = self._store.get(path, server.now(), recursive=recursive, sort=sort)
+        except EtcdError as error:
+            self._refuse(request, error)
+            return
+        head = self._format_head(found.etcd_index)
+        if isinstance(found, Event) or found.size <= _SMALL_LISTING:
+            request.respond(200, head, found.body())
+        else:
+            self._write_listing(request.start_stream(200, head), found)
+
+    def _write_listing(self, stream: Stream, listing: Listing) -> None:
+        self._continue_listing(stream, listing.chunks())
+
+    def _continue_listing(self, stream: Stream, pieces: Iterator[bytes]) -> None:
+        """Write one piece, and the others in later turns of the loop."""
+        if not stream.is_open:
+            return
+        pause = 0.0
+        if stream.buffered < _LISTING_BUFFER_BYTES:
+            piece = next(pieces, None)
+            if piece is None:
+                stream.finish()
+                return
+            stream.write(piece)
+        else:
+            pause = _LISTING_PAUSE_SECONDS
+        self._server.call_later(pause, partial(self._continue_listing, stream, pieces))
+
+    # --------------------------------------------------------------------------------- answers
+
+    def _format_head(self, etcd_index: int) -> bytes:
+        server = self._server
+        return self._head % (etcd_index, server.raft_index, server.term)
+
+    def _refuse(self, request: Request, error: EtcdError) -> None:
+        head = b"%bX-Etcd-Index: %d\r\n" % (self._error_head, error.index)
+        request.respond(error.status, head, error.body())
+
+
+def key_path(request: Request) -> str:
+    """Return the key of a request as the store names it; the router has cleaned the path."""
+    path = request.path[len(PREFIX) :]
+    if path.endswith(b"/") or not path:
+        path = path.rstrip(b"/") or b"/"
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _plain_value(request: Request) -> str | None:
+    """Return the value of a PUT that has nothing but a value; None for any other."""
+    body = request.body
+    if request.query or not body.startswith(b"value=") or b"&" in body or b";" in body:
+        return None
+    if len(body) > FORM_BYTES or request.header(b"content-type") != FORM_TYPE:
+        return None
+    if b"%" in body or b"+" in body:
+        if b"%" in body:
+            return None  # escapes may be wrong; the form's own rules say how
+        return unquote_field(body[6:]).decode("utf-8", "surrogateescape")
+    return body[6:].decode("utf-8", "surrogateescape")

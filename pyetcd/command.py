@@ -1,0 +1,269 @@
+"""Commands: what the server puts into the log, and their bytes.
+
+One class per command. Each is complete: times are absolute, ids are made, nothing is left for the
+apply path to decide by a clock or at random, so that every member comes to the same state.
+
+A command travels as one msgpack array: [kind, request id, now, field, ...]. The request id tells
+the member that proposed it whose command it was (0: nobody waits); `now` is that member's clock
+in nanoseconds since the epoch. Strings may hold escaped bytes (surrogateescape). Expirations are
+nanoseconds since the epoch, 0 for none.
+
+`ttl_expiration` makes an expiration of a client's ttl as etcd 2.3.8 does.
+"""
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgpack
+
+from pyetcd.cluster import BadMembers, Member
+from pyetcd.urls import Urls
+
+NANOSECONDS: Final = 1_000_000_000
+_INT64_MAX: Final = (1 << 63) - 1
+_UINT64: Final = 1 << 64
+
+
+class BadCommand(ValueError):
+    """An entry of the log that is no command; its checksum was right, so somebody wrote it so."""
+
+
+class Set(NamedTuple):
+    """Create or replace a key."""
+
+    path: str
+    value: str
+    directory: bool
+    expiration: int
+    refresh: bool
+
+
+class Create(NamedTuple):
+    """Create a key that must not exist."""
+
+    path: str
+    value: str
+    directory: bool
+    expiration: int
+
+
+class CreateInOrder(NamedTuple):
+    """Create a key below a directory, named by its index."""
+
+    path: str
+    value: str
+    directory: bool
+    expiration: int
+
+
+class Update(NamedTuple):
+    """Change a key that must exist."""
+
+    path: str
+    value: str
+    expiration: int
+    refresh: bool
+
+
+class CompareAndSwap(NamedTuple):
+    """Change a key if its value and index are these; "" and 0 ask for nothing."""
+
+    path: str
+    value: str
+    prev_value: str
+    prev_index: int
+    expiration: int
+    refresh: bool
+
+
+class Delete(NamedTuple):
+    """Remove a key or a directory."""
+
+    path: str
+    directory: bool
+    recursive: bool
+
+
+class CompareAndDelete(NamedTuple):
+    """Remove a key if its value and index are these; "" and 0 ask for nothing."""
+
+    path: str
+    prev_value: str
+    prev_index: int
+
+
+class Sync(NamedTuple):
+    """Remove the keys whose time has come, as the leader's clock says, the earliest first."""
+
+    cutoff: int
+    # At most so many in one command, so that a burst does not hold everything up.
+    limit: int
+
+
+class Publish(NamedTuple):
+    """A member tells its name and where its clients can reach it."""
+
+    member_id: int
+    name: str
+    client_urls: Urls
+
+
+class UpdateMember(NamedTuple):
+    """A member gets other peer URLs."""
+
+    member_id: int
+    peer_urls: Urls
+
+
+class SetVersion(NamedTuple):
+    """The leader sets the version of the API that the whole cluster speaks."""
+
+    version: str
+
+
+Command: TypeAlias = (
+    Set
+    | Create
+    | CreateInOrder
+    | Update
+    | CompareAndSwap
+    | Delete
+    | CompareAndDelete
+    | Sync
+    | Publish
+    | UpdateMember
+    | SetVersion
+)
+
+# The number of a command is part of the log's format: rows are only ever added.
+_KINDS: Final[dict[int, type[Command]]] = {
+    1: Set,
+    2: Create,
+    3: CreateInOrder,
+    4: Update,
+    5: CompareAndSwap,
+    6: Delete,
+    7: CompareAndDelete,
+    8: Sync,
+    9: Publish,
+    10: UpdateMember,
+    11: SetVersion,
+}
+_NUMBERS: Final[dict[type[Command], int]] = {kind: number for number, kind in _KINDS.items()}
+# URLs come back as tuples, as they were.
+_pack = msgpack.Packer(unicode_errors="surrogateescape").pack
+
+
+class Request(NamedTuple):
+    """A command with what the apply path needs to know of its proposal."""
+
+    # Who waits for the result; 0 for nobody.
+    request_id: int
+    # The proposer's clock, nanoseconds since the epoch.
+    now: int
+    command: Command
+
+
+def encode(request_id: int, now: int, command: Command) -> bytes:
+    """Return the entry's data."""
+    packed: bytes = _pack((_NUMBERS[type(command)], request_id, now, *command))
+    return packed
+
+
+def decode(data: bytes) -> Request:
+    """Return what was encoded. Raises BadCommand."""
+    try:
+        number, request_id, now, *fields = msgpack.unpackb(
+            data, use_list=False, unicode_errors="surrogateescape"
+        )
+        return Request(request_id, now, _KINDS[number](*fields))
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+        raise BadCommand(f"not a command: {data[:60]!r} ({error})") from None
+
+
+def request_id_of(data: bytes) -> int:
+    """Return the request id of a command or of a membership change. Raises BadCommand."""
+    try:
+        fields: Any = msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape")
+        return int(fields[1])
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
+        raise BadCommand(f"not a command: {data[:60]!r} ({error})") from None
+
+
+# ----------------------------------------------------------------------------- membership
+
+# What the context of a configuration entry says, in the same array as a command's.
+ADD_MEMBER: Final = 100
+REMOVE_MEMBER: Final = 101
+
+
+class MemberChange(NamedTuple):
+    """What a configuration entry means to the cluster; exactly one of the two is there."""
+
+    request_id: int
+    added: Member | None
+    # 0 when a member is added.
+    removed_id: int
+
+
+def encode_member_change(change: MemberChange) -> bytes:
+    """Return the context of the configuration entry."""
+    if change.added is not None:
+        packed: bytes = _pack((ADD_MEMBER, change.request_id, change.added.encode()))
+    else:
+        packed = _pack((REMOVE_MEMBER, change.request_id, change.removed_id))
+    return packed
+
+
+def decode_member_change(context: bytes) -> MemberChange:
+    """Return what was encoded. Raises BadCommand."""
+    try:
+        number, request_id, subject = msgpack.unpackb(context, unicode_errors="surrogateescape")
+        if number == ADD_MEMBER:
+            return MemberChange(int(request_id), Member.decode(subject), 0)
+        if number == REMOVE_MEMBER:
+            return MemberChange(int(request_id), None, int(subject))
+    except (ValueError, TypeError, msgpack.UnpackException, BadMembers) as error:
+        raise BadCommand(f"not a membership change: {context[:60]!r} ({error})") from None
+    raise BadCommand(f"not a membership change: kind {number}")
+
+
+# ------------------------------------------------------------------------------------ ttl
+
+
+def ttl_expiration(ttl_seconds: int, now: int) -> int:
+    """Return when a key expires that was given this ttl (0 to 2**64 - 1) now.
+
+    etcd multiplies in 64 bits with a sign, and so must we: 10**10 seconds come out as a date long
+    past, which the store takes for "never", and 2**64 - 1 as one second ago.
+    """
+    duration = (ttl_seconds * NANOSECONDS) % _UINT64
+    if duration > _INT64_MAX:
+        duration -= _UINT64
+    expiration = now + duration
+    # An instant that 64 bits can't hold is as far away as they can.
+    return max(1, min(expiration, _INT64_MAX))
+
+
+__all__ = [
+    "BadCommand",
+    "Command",
+    "CompareAndDelete",
+    "CompareAndSwap",
+    "Create",
+    "CreateInOrder",
+    "Delete",
+    "MemberChange",
+    "Publish",
+    "Request",
+    "Set",
+    "SetVersion",
+    "Sync",
+    "Update",
+    "UpdateMember",
+    "decode",
+    "decode_member_change",
+    "encode",
+    "encode_member_change",
+    "request_id_of",
+    "ttl_expiration",
+]

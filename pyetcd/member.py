@@ -1,0 +1,260 @@
+"""A member: every part of a server, put together, started and stopped.
+
+What starts here is the same whether `main` runs it as a process or a program embeds it. Nothing
+is written to the disk before everything that flags can get wrong has been checked.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from socket import socket
+from typing import Final
+
+from pyetcd import api, bootstrap
+from pyetcd.api import cors, peer
+from pyetcd.bootstrap import Identity, OnDisk, Plan, Start
+from pyetcd.cluster import Cluster
+from pyetcd.command import MemberChange, encode_member_change
+from pyetcd.config import Config
+from pyetcd.httpd import Listener, Router, bind_tcp
+from pyetcd.server.server import Server
+from pyetcd.stats import Traffic
+from pyetcd.urls import Urls, address
+from pyetcd.version import ETCD_VERSION
+from raft import (
+    ADD_VOTER,
+    CONFIG,
+    Append,
+    Change,
+    ConfigChange,
+    CoreConfig,
+    DiskStorage,
+    Entry,
+    Envelope,
+    HardState,
+    Node,
+    PeerRejected,
+    Recovered,
+    StorageConfig,
+    Write,
+    encode_change,
+)
+from raft.transport import Transport
+
+log = logging.getLogger(__name__)
+
+# Raft's clock ticks so often in one heartbeat interval: election timeouts that are drawn from
+# many values seldom coincide.
+TICKS_PER_HEARTBEAT: Final = 4
+# What has begun when the member stops may take so long to finish.
+GRACE_SECONDS: Final = 1.0
+
+Die = Callable[[BaseException], None]
+
+
+class Member:
+    """One running member of a cluster."""
+
+    def __init__(
+        self, server: Server, node: Node, transport: Transport, listener: Listener
+    ) -> None:
+        self.server = server
+        self._node = node
+        self._transport = transport
+        self._listener = listener
+
+    @classmethod
+    async def start(cls, config: Config, *, die: Die, on_removed: Callable[[], None]) -> "Member":
+        """Start the member that the configuration describes.
+
+        `die` is called with a bug or a failure of the disk, from any thread; it must end the
+        process. `on_removed` is called when the cluster has thrown this member out.
+
+        Raises BootstrapError, httpd.ListenError, RaftError or OSError, each with one line that
+        says what is wrong; then nothing is left open, and nothing was written that would matter.
+        """
+        opened: list[Callable[[], None]] = []
+        try:
+            client_sockets = _bind(config.listen_client_urls, opened)
+            _try_to_bind(config.listen_peer_urls)
+            plan, disk, recovered = await _open(config, opened)
+            for line in config.start_lines(initial=plan.start is not Start.RESTART):
+                logging.getLogger("pyetcd.server").info("%s", line)
+            for warning in plan.warnings:
+                log.warning("%s", warning)
+            return await _run(config, plan, disk, recovered, client_sockets, die, on_removed)
+        except BaseException:
+            for close in reversed(opened):
+                close()
+            raise
+
+    async def stop(self) -> None:
+        """Hand over what this member leads, answer what was begun, and close everything."""
+        await self.server.stop()
+        await self._listener.close(grace_seconds=GRACE_SECONDS)
+        await self._transport.stop()
+        await self._node.stop()
+
+
+class _PeerEvents:
+    """`raft.transport.Events`: what the transport tells goes to the server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def on_envelopes(self, envelopes: list[Envelope]) -> None:
+        self._server.on_envelopes(envelopes)
+
+    def on_unreachable(self, peer_id: int) -> None:
+        self._server.on_unreachable(peer_id)
+
+    def on_stream_lost(self, peer_id: int) -> None:
+        self._server.on_stream_lost(peer_id)
+
+    def on_rejected(self, peer_id: int, error: PeerRejected) -> None:
+        self._server.on_rejected_by_peer(peer_id, error)
+
+    def on_snapshot_sent(self, peer_id: int, *, delivered: bool) -> None:
+        self._server.on_snapshot_sent(peer_id, delivered=delivered)
+
+
+class _CountedTransport:
+    """`raft.interfaces.Transport`: the transport, with its Appends counted for the statistics."""
+
+    def __init__(self, transport: Transport, traffic: Traffic) -> None:
+        self._send = transport.send
+        self._traffic = traffic
+
+    def send(self, envelopes: list[Envelope]) -> None:
+        now = time.monotonic()
+        for envelope in envelopes:
+            message = envelope.message
+            if type(message) is Append:
+                entries = message.entries
+                last_index = entries[-1].index if entries else 0
+                size_bytes = sum([len(entry.data) for entry in entries])
+                self._traffic.append_sent(envelope.recipient, last_index, size_bytes, now)
+        self._send(envelopes)
+
+
+def _bind(urls: Urls, opened: list[Callable[[], None]]) -> list[socket]:
+    """Take the client ports. Raises ListenError."""
+    sockets: list[socket] = []
+    for host, port in dict.fromkeys(map(address, urls)):
+        bound = bind_tcp(host, port)
+        opened.append(bound.close)
+        sockets.append(bound)
+    return sockets
+
+
+def _try_to_bind(urls: Urls) -> None:
+    """Find out that a peer port is taken before anything is written. Raises ListenError."""
+    for host, port in dict.fromkeys(map(address, urls)):
+        bind_tcp(host, port).close()
+
+
+async def _open(
+    config: Config, opened: list[Callable[[], None]]
+) -> tuple[Plan, DiskStorage, Recovered]:
+    """Find out who this member is, and open or make its storage."""
+    storage = StorageConfig(
+        directory=config.data_dir,
+        wal_directory=config.dedicated_wal_dir,
+        max_wals=config.max_wals,
+        max_snapshots=config.max_snapshots,
+    )
+    if DiskStorage.exists(storage):
+        disk, recovered = DiskStorage.open(storage)
+        opened.append(disk.close)
+        plan = await bootstrap.plan(config, OnDisk(True, recovered.metadata))
+    else:
+        plan = await bootstrap.plan(config, OnDisk())
+        metadata = plan.identity.encode()
+        disk = DiskStorage.create(storage, metadata)
+        opened.append(disk.close)
+        recovered = Recovered(metadata)
+    is_empty = recovered.snapshot is None and not recovered.entries
+    if is_empty and not plan.identity.joined:
+        # Also when the process died just before this was written.
+        recovered = _begin_log(disk, plan.identity)
+    return plan, disk, recovered
+
+
+def _begin_log(disk: DiskStorage, identity: Identity) -> Recovered:
+    """Write the first entries of a new cluster: its members, the same on each of them.
+
+    They are committed from the start, as etcd has it: all members agree on them without talking.
+    """
+    entries: list[Entry] = []
+    for index, member in enumerate(identity.members, start=1):
+        context = encode_member_change(MemberChange(0, member, 0))
+        change = ConfigChange((Change(ADD_VOTER, member.id),), context)
+        entries.append(Entry(index, 1, CONFIG, encode_change(change)))
+    hard_state = HardState(term=1, vote=0, commit=len(entries))
+    disk.write_blocking(Write(hard_state, entries, None, []))
+    return Recovered(identity.encode(), hard_state, None, entries)
+
+
+async def _run(
+    config: Config,
+    plan: Plan,
+    disk: DiskStorage,
+    recovered: Recovered,
+    client_sockets: list[socket],
+    die: Die,
+    on_removed: Callable[[], None],
+) -> Member:
+    """Put the parts together and start them, the lowest first. Raises OSError or RaftError."""
+    identity = plan.identity
+    server = Server(
+        config,
+        identity.member_id,
+        identity.name,
+        Cluster(identity.cluster_id),
+        clock=time.time_ns,
+        on_removed=on_removed,
+    )
+    transport = Transport(
+        identity.member_id,
+        identity.cluster_id,
+        events=_PeerEvents(server),
+        files=disk,
+        random=random.Random(),
+        peer_urls=identity.member.peer_urls,
+        server_version=ETCD_VERSION,
+    )
+    server.attach_transport(transport)
+    for member in identity.members:
+        # A member that joins learns from the log who the others are, but has no log yet.
+        server.on_member_added(member)
+    if recovered.snapshot is not None:
+        log.info("recovered store from snapshot at index %d", recovered.snapshot.index)
+        chunks = disk.read_snapshot(recovered.snapshot)
+        server.applier.restore(recovered.snapshot, chunks)
+    log.info("starting member %x in cluster %x", identity.member_id, identity.cluster_id)
+    node = Node(
+        CoreConfig(
+            identity.member_id,
+            election_ticks=config.election_ticks * TICKS_PER_HEARTBEAT,
+            heartbeat_ticks=TICKS_PER_HEARTBEAT,
+        ),
+        recovered,
+        disk,
+        _CountedTransport(transport, server.traffic),
+        server.applier,
+        tick_seconds=config.heartbeat_milliseconds / 1000 / TICKS_PER_HEARTBEAT,
+        rng=random.Random(),
+        die=die,
+        on_leadership=server.on_leadership,
+    )
+    server.attach_node(node)
+    handler = cors.wrap(Router(api.routes(server, server.traffic)), config.cors)
+    listener = Listener(handler, clock=time.time, on_crash=die)
+    peer.add_routes(transport.app, server)
+    # The log is applied as far as it is known to be committed before anybody may read.
+    node.start()
+    await transport.start(list(dict.fromkeys(map(address, config.listen_peer_urls))))
+    await listener.start(*client_sockets)
+    server.start()
+    return Member(server, node, transport, listener)

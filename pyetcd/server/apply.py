@@ -1,0 +1,284 @@
+"""Apply: a committed entry changes the store or the membership, and whoever waits is told.
+
+The state machine of `raft.interfaces`. Every member runs it on the same entries and comes to the
+same state: it reads no clock and draws no number, what it needs is in the command. A refusal is a
+result like any other (an EtcdError or MembershipError goes to the waiter); anything else that
+escapes is a bug, and ends the process.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
+
+import msgpack
+
+from pyetcd.cluster import BadMembers, Cluster, ClusterTooNew, Member, MembershipError
+from pyetcd.command import (
+    BadCommand,
+    Command,
+    CompareAndDelete,
+    CompareAndSwap,
+    Create,
+    CreateInOrder,
+    Delete,
+    MemberChange,
+    Publish,
+    Request,
+    Set,
+    SetVersion,
+    Sync,
+    Update,
+    UpdateMember,
+    decode,
+    decode_member_change,
+)
+from pyetcd.errors import EtcdError
+from pyetcd.store import CorruptSnapshot, Event, Restorer, Store
+from raft import NORMAL, ConfigChange, Configuration, CorruptRecord, Entry, Rejected, SnapshotMeta
+
+log = logging.getLogger(__name__)
+
+# The first chunk of a snapshot names its layout.
+SNAPSHOT_FORMAT = "pyetcd/1"
+
+# A write's event; None where there is nothing to say; or why it was refused.
+Result: TypeAlias = Event | EtcdError | MembershipError | None
+Done: TypeAlias = Callable[[Result], None]
+
+
+class Waiter(NamedTuple):
+    """Somebody who waits for a request's result; see `pyetcd.server.pending`."""
+
+    done: Done
+    # The sweep at which it is given up.
+    last_sweep: int
+    # What was proposed: raft's kind of entry and its data.
+    kind: int
+    data: bytes
+    # The term in which it was proposed.
+    term: int
+
+
+class Observer(Protocol):
+    """Whom the applier tells of what concerns more than the store."""
+
+    def on_member_added(self, member: Member) -> None:
+        """A member was added."""
+
+    def on_member_removed(self, member_id: int) -> None:
+        """A member was removed, perhaps this one."""
+
+    def on_member_updated(self, member: Member) -> None:
+        """A member has other peer URLs."""
+
+    def on_cluster_replaced(self) -> None:
+        """A snapshot has brought another membership."""
+
+    def on_configured(self, configuration: Configuration) -> None:
+        """Raft's configuration is this one."""
+
+    def on_term_began(self, term: int) -> None:
+        """The first entry of a leader's term was applied."""
+
+    def on_applied(self) -> None:
+        """Entries were applied."""
+
+    def on_rejected(self, rejected: Rejected) -> None:
+        """A proposal of this member is in no log."""
+
+
+class Applier:
+    """The replicated state of one member.
+
+    Invariants:
+      1. `raft_index` is the index of the last entry that was applied, and never goes back.
+      2. A waiter is told once and then forgotten.
+    """
+
+    def __init__(self, store: Store, cluster: Cluster, observer: Observer) -> None:
+        self.store = store
+        self.cluster = cluster
+        self.raft_index = 0
+        # By request id; the server puts them in.
+        self.waiters: dict[int, Waiter] = {}
+        # How large the newest snapshot is, by the chunks that were drawn; 0 without one.
+        self.snapshot_bytes = 0
+        self._observer = observer
+
+    # -------------------------------------------------------------------- raft's state machine
+
+    def apply(self, entries: list[Entry]) -> None:
+        """See `raft.interfaces.StateMachine`."""
+        waiters = self.waiters
+        execute = self._execute
+        for entry in entries:
+            self.raft_index = entry.index
+            if entry.kind == NORMAL:
+                try:
+                    request = decode(entry.data)
+                except BadCommand as error:
+                    # The same on every member: nobody understands it, nothing happens.
+                    log.error("entry %d is skipped: %s", entry.index, error)
+                    continue
+                result = execute(request)
+                waiter = waiters.pop(request.request_id, None)
+                if waiter is not None:
+                    waiter.done(result)
+            else:
+                self._observer.on_term_began(entry.term)
+        self._observer.on_applied()
+
+    def apply_config(self, entry: Entry, change: ConfigChange) -> bool:
+        """See `raft.interfaces.StateMachine`: void if the membership does not allow it."""
+        self.raft_index = entry.index
+        try:
+            member_change = decode_member_change(change.context)
+        except BadCommand as error:
+            log.error("configuration entry %d is void: %s", entry.index, error)
+            return False
+        result: Result = None
+        try:
+            self._change_members(member_change)
+        except MembershipError as error:
+            log.info("configuration entry %d is void: %s", entry.index, error)
+            result = error
+        waiter = self.waiters.pop(member_change.request_id, None)
+        if waiter is not None:
+            waiter.done(result)
+        return result is None
+
+    def configured(self, configuration: Configuration) -> None:
+        """See `raft.interfaces.StateMachine`."""
+        self._observer.on_configured(configuration)
+
+    def capture(self) -> Iterator[bytes]:
+        """See `raft.interfaces.StateMachine`."""
+        head = msgpack.packb((SNAPSHOT_FORMAT, self.cluster.encode()))
+        return self._counted(head, self.store.capture().encode())
+
+    def restore(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        """See `raft.interfaces.StateMachine`."""
+        iterator = iter(chunks)
+        cluster = _decode_head(next(iterator, b""), meta)
+        restorer = Restorer()
+        size = 0
+        try:
+            for chunk in iterator:
+                size += len(chunk)
+                restorer.feed(chunk)
+            restorer.finish()
+        except CorruptSnapshot as error:
+            raise CorruptRecord(_name(meta), size, str(error)) from error
+        self.cluster = cluster
+        self.raft_index = meta.index
+        self.snapshot_bytes = size
+        self.store.install(Store.from_restorer(restorer))
+        self._observer.on_cluster_replaced()
+
+    def reject(self, rejected: Rejected) -> None:
+        """See `raft.interfaces.StateMachine`."""
+        self._observer.on_rejected(rejected)
+
+    # ---------------------------------------------------------------------------------- inside
+
+    def _execute(self, request: Request) -> Result:
+        try:
+            return self._run(request.command, request.now)
+        except (EtcdError, MembershipError) as error:
+            return error
+
+    def _run(self, command: Command, now: int) -> Event | None:
+        store = self.store
+        match command:
+            case Set(path, value, directory, expiration, refresh):
+                return store.set(
+                    path, value, now, directory=directory, expiration=expiration, refresh=refresh
+                )
+            case CompareAndSwap(path, value, prev_value, prev_index, expiration, refresh):
+                return store.compare_and_swap(
+                    path,
+                    value,
+                    now,
+                    prev_value=prev_value,
+                    prev_index=prev_index,
+                    expiration=expiration,
+                    refresh=refresh,
+                )
+            case Create(path, value, directory, expiration):
+                return store.create(path, value, now, directory=directory, expiration=expiration)
+            case CreateInOrder(path, value, directory, expiration):
+                return store.create_in_order(
+                    path, value, now, directory=directory, expiration=expiration
+                )
+            case Update(path, value, expiration, refresh):
+                return store.update(path, value, now, expiration=expiration, refresh=refresh)
+            case Delete(path, directory, recursive):
+                return store.delete(path, now, directory=directory, recursive=recursive)
+            case CompareAndDelete(path, prev_value, prev_index):
+                return store.compare_and_delete(
+                    path, now, prev_value=prev_value, prev_index=prev_index
+                )
+            case Sync(cutoff, limit):
+                store.expire(cutoff, limit)
+                return None
+            case Publish() | UpdateMember() | SetVersion():
+                self._run_on_cluster(command)
+                return None
+            case unreachable:
+                assert_never(unreachable)
+
+    def _run_on_cluster(self, command: Publish | UpdateMember | SetVersion) -> None:
+        """Change what is known of the members; each takes an index, as etcd's hidden keys do."""
+        cluster = self.cluster
+        match command:
+            case Publish(member_id, name, client_urls):
+                if cluster.publish(member_id, name, client_urls):
+                    self.store.advance_index()
+            case UpdateMember(member_id, peer_urls):
+                cluster.update(member_id, peer_urls)
+                self.store.advance_index()
+                self._observer.on_member_updated(cluster.members[member_id])
+            case SetVersion(version):
+                try:
+                    cluster.set_version(version)
+                except ClusterTooNew as error:
+                    # To go on would be to misread what newer members write.
+                    raise AssertionError(str(error)) from error
+                self.store.advance_index()
+            case unreachable:
+                assert_never(unreachable)
+
+    def _change_members(self, change: MemberChange) -> None:
+        if change.added is not None:
+            self.cluster.add(change.added)
+            self.store.advance_index()
+            self._observer.on_member_added(change.added)
+        else:
+            self.cluster.remove(change.removed_id)
+            # etcd deletes one key and creates another, for the id that must not come back.
+            self.store.advance_index()
+            self.store.advance_index()
+            self._observer.on_member_removed(change.removed_id)
+
+    def _counted(self, head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield head
+        size = 0
+        for chunk in chunks:
+            size += len(chunk)
+            yield chunk
+        self.snapshot_bytes = size
+
+
+def _decode_head(head: bytes, meta: SnapshotMeta) -> Cluster:
+    """Read the first chunk. Raises CorruptRecord."""
+    try:
+        value: Any = msgpack.unpackb(head)
+        if not isinstance(value, list) or value[0] != SNAPSHOT_FORMAT:
+            raise CorruptRecord(_name(meta), 0, f"the layout is not {SNAPSHOT_FORMAT}")
+        return Cluster.decode(value[1])
+    except (ValueError, LookupError, msgpack.UnpackException, BadMembers) as error:
+        raise CorruptRecord(_name(meta), 0, f"no members in it ({error})") from error
+
+
+def _name(meta: SnapshotMeta) -> str:
+    return f"snapshot {meta.id}"

@@ -1,0 +1,434 @@
+"""The server of one member: requests go into the log, their results come back.
+
+Sits between the API, which calls it, and the raft node, whose state machine is the applier; who
+waits for what is the business of `pending.py`. Here is what a member does by itself: it publishes
+where it is, removes expired keys, writes snapshots, follows changes of the membership. All of it
+runs in the loop's thread.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pyetcd.cluster import (
+    Cluster,
+    Member,
+    NotEnoughStartedMembers,
+    member_id,
+    ready_to_add_member,
+    ready_to_remove_member,
+)
+from pyetcd.command import (
+    Command,
+    MemberChange,
+    Publish,
+    SetVersion,
+    Sync,
+    UpdateMember,
+    encode_member_change,
+)
+from pyetcd.config import Config
+from pyetcd.errors import EtcdError
+from pyetcd.server.apply import Applier, Done, Result
+from pyetcd.server.pending import Pending, ReadDone
+from pyetcd.stats import Traffic
+from pyetcd.store import Store
+from pyetcd.urls import Urls
+from pyetcd.version import CLUSTER_VERSION
+from raft import (
+    ADD_VOTER,
+    REMOVE,
+    Append,
+    AppendResponse,
+    Change,
+    ConfigChange,
+    Configuration,
+    Envelope,
+    Leadership,
+    Node,
+    PeerRejected,
+    RaftError,
+    Rejected,
+)
+from raft.transport import MemberRemoved, Transport
+
+log = logging.getLogger(__name__)
+
+# Keys that come in with a short ttl are noticed so late at most.
+SYNC_SECONDS: Final = 0.25
+# One Sync removes at most so many keys: some milliseconds, on every member at once.
+SYNC_LIMIT: Final = 1_000
+# A snapshot is worth its cost once the log has grown by this share of it: so the bytes written
+# for snapshots stay proportional to those written by users, however large the store is.
+SNAPSHOT_SHARE: Final = 0.5
+# How often a member that starts looks whether it can reach a quorum, and how many looks the next
+# one in line lets pass before it campaigns too.
+FIRST_ELECTION_SECONDS: Final = 0.02
+FIRST_ELECTION_TURNS: Final = 10
+# After the leader's connection to us has broken: so long for ours to it to break as well.
+LEADER_LOST_SECONDS: Final = 0.005
+# A member that was removed stays a moment, so that the others hear of it.
+FAREWELL_SECONDS: Final = 1.0
+
+
+class Server:
+    """One member of a cluster, as its API sees it.
+
+    Invariants:
+      1. Only a leader proposes to remove expired keys, one step at a time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        member: int,
+        name: str,
+        cluster: Cluster,
+        *,
+        clock: Callable[[], int],
+        on_removed: Callable[[], None],
+    ) -> None:
+        """`clock` gives nanoseconds since the epoch; `on_removed` ends the member."""
+        self.config = config
+        self.member_id = member
+        self.name = name
+        self.cluster_id = cluster.id
+        self.now = clock
+        self.store = Store()
+        self.applier = Applier(self.store, cluster, self)
+        self._loop = asyncio.get_running_loop()
+        self.traffic = Traffic()
+        self.leader_since = 0.0
+        self.started_at = clock()
+        self._pending = Pending(
+            self.applier.waiters,
+            member_id=member,
+            clock=clock,
+            timeout_seconds=config.request_timeout_seconds,
+        )
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._syncing = False
+        self._first_election_turn = 0
+        self._snapshot_index = 0
+        self._on_removed = on_removed
+        self._stopping = False
+
+    def attach_transport(self, transport: Transport) -> None:
+        """Give it the way to its peers; before anything is applied."""
+        self.transport = transport
+
+    def attach_node(self, node: Node) -> None:
+        """Give it its log; before the node is started."""
+        self.node = node
+        self._pending.attach(node, self.transport)
+
+    def start(self) -> None:
+        """Take requests, and tell the cluster where we are."""
+        self._snapshot_index = self.node.core.snapshot_index
+        self._pending.start()
+        self._hasten_first_election()
+        self._publish()
+
+    async def stop(self) -> None:
+        """Hand the leadership over, if we have it, and answer whoever still waits."""
+        self._stopping = True
+        await self._hand_over()
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+        self._pending.stop()
+
+    # --------------------------------------------------------------------------- what it knows
+
+    @property
+    def cluster(self) -> Cluster:
+        """The members, as of the last applied entry."""
+        return self.applier.cluster
+
+    @property
+    def leader(self) -> int:
+        """The member that leads; 0 when none is known."""
+        return self.node.leadership.leader
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads."""
+        return self.node.leadership.role == "leader"
+
+    @property
+    def term(self) -> int:
+        """Raft's term; never goes back."""
+        return self.node.core.term
+
+    @property
+    def raft_index(self) -> int:
+        """The last applied entry of the log."""
+        return self.applier.raft_index
+
+    # ------------------------------------------------------------------------------- requests
+
+    def propose(self, command: Command, done: Done) -> None:
+        """Have a command applied by all members, then call `done` with its result.
+
+        `done` gets the store's event, the error it was refused with, or RaftInternal when the
+        cluster did not answer in time: then it may or may not happen later.
+        """
+        self._pending.propose(command, done)
+
+    def read_index(self, done: ReadDone) -> None:
+        """Call `done` when the store holds all that any member has acknowledged before now."""
+        self._pending.read_index(done)
+
+    def add_member(self, peer_urls: Urls, done: Done) -> Member:
+        """Let a member in that has these peer URLs; `done` gets None or a MembershipError."""
+        added_at = self.now() // 1_000_000_000
+        member = Member(member_id(peer_urls, "", added_at_seconds=added_at), "", peer_urls)
+        members = self.cluster.in_order()
+        if self.config.strict_reconfig_check and not ready_to_add_member(members):
+            done(NotEnoughStartedMembers(member.id))
+        else:
+            self._propose_change(ADD_VOTER, member.id, member, done)
+        return member
+
+    def remove_member(self, member: int, done: Done) -> None:
+        """Throw a member out; `done` gets None or a MembershipError."""
+        members = self.cluster.in_order()
+        if self.config.strict_reconfig_check and not ready_to_remove_member(members, member):
+            done(NotEnoughStartedMembers(member))
+        else:
+            self._propose_change(REMOVE, member, None, done)
+
+    def update_member(self, member: int, peer_urls: Urls, done: Done) -> None:
+        """Give a member other peer URLs; `done` gets None or a MembershipError."""
+        self.propose(UpdateMember(member, peer_urls), done)
+
+    def _propose_change(self, kind: int, member: int, added: Member | None, done: Done) -> None:
+        def make(request_id: int) -> ConfigChange:
+            context = MemberChange(request_id, added, 0 if added is not None else member)
+            return ConfigChange((Change(kind, member),), encode_member_change(context))
+
+        self._pending.propose_change(make, done)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call back from the event loop, in a later turn even for 0 seconds."""
+        self._loop.call_later(seconds, callback)
+
+    # --------------------------------------------------------------------- the member's own part
+
+    def _publish(self) -> None:
+        command = Publish(self.member_id, self.name, self.config.advertise_client_urls)
+        self.propose(command, self._published)
+
+    def _published(self, result: Result) -> None:
+        if self._stopping:
+            return
+        if isinstance(result, EtcdError):
+            log.error("publish error: %s", result.cause)
+            self._publish()
+            return
+        log.info(
+            "published {Name:%s ClientURLs:[%s]} to cluster %x",
+            self.name,
+            " ".join(self.config.advertise_client_urls),
+            self.cluster_id,
+        )
+
+    def on_leadership(self, leadership: Leadership) -> None:
+        """Raft has another leader, term or role."""
+        self.traffic.leadership_changed()
+        self._pending.leader_changed(leadership.leader)
+        if leadership.leader == 0:
+            return
+        self.leader_since = self._loop.time()
+        if leadership.role == "leader":
+            self._syncing = False
+            if self.cluster.version is None:
+                # Every member of this build speaks one version: there is nobody to ask.
+                self.propose(SetVersion(CLUSTER_VERSION), _ignore)
+            self._arm_sync()
+
+    def _hasten_first_election(self) -> None:
+        """Campaign as soon as a quorum can be reached, if nobody leads: a start should be quick.
+
+        One member after the other, so that votes do not split. Should there be a leader that we
+        have not heard of yet, those who hear it refuse the pre-vote, and nothing has happened.
+        """
+        voters = self.node.core.configuration.voters
+        if self.leader or self._stopping or self.member_id not in voters:
+            return
+        active = sum(
+            voter == self.member_id or self.transport.active_since(voter) is not None
+            for voter in voters
+        )
+        if 2 * active > len(voters):
+            rank = voters.index(self.member_id)
+            if self._first_election_turn >= rank * FIRST_ELECTION_TURNS:
+                self.node.campaign()
+                return
+            self._first_election_turn += 1
+        self._loop.call_later(FIRST_ELECTION_SECONDS, self._hasten_first_election)
+
+    async def _hand_over(self) -> None:
+        if not self.is_leader:
+            return
+        followers = self.node.core.status().followers
+        active = [
+            (progress.match_index, follower)
+            for follower, progress in sorted(followers.items())
+            if progress.recent_active
+        ]
+        if not active:
+            return
+        transferee = max(active)[1]
+        try:
+            await self.node.transfer_leadership(
+                transferee, self.config.election_milliseconds / 1000
+            )
+            log.info("handed the leadership over to %x", self.leader or transferee)
+        except (RaftError, TimeoutError) as error:
+            log.warning("could not hand the leadership over: %s", error)
+
+    # ------------------------------------------------------------------------ expiry, snapshots
+
+    def on_applied(self) -> None:
+        """Entries were applied; see `Observer`."""
+        log_grown = self.raft_index - self._snapshot_index
+        if log_grown >= self.config.snapshot_count:
+            self._save_snapshot_if_worth()
+        if self._sync_timer is None:
+            self._arm_sync()
+
+    def _save_snapshot_if_worth(self) -> None:
+        raft_log = self.node.core.log
+        if self._snapshot_index < raft_log.base.index:
+            self._snapshot_index = raft_log.base.index
+        log_bytes = raft_log.size_since(self._snapshot_index)
+        if log_bytes < SNAPSHOT_SHARE * self.applier.snapshot_bytes:
+            return
+        # The entry that is being applied counts as applied only when all of its batch is.
+        self._loop.call_soon(self._save_snapshot)
+
+    def _save_snapshot(self) -> None:
+        if not self._stopping and self.node.save_snapshot():
+            self._snapshot_index = self.raft_index
+
+    def _arm_sync(self) -> None:
+        """Have the expired keys removed as soon as there are some; only the leader does."""
+        if self._syncing or self._stopping or not self.is_leader:
+            return
+        expiration = self.store.next_expiration()
+        if expiration is None:
+            return
+        # A key that expires sooner than the next one known may come in any time: look often
+        # enough to be on time, and not more.
+        delay = min(max((expiration - self.now()) / 1e9, 0.0), SYNC_SECONDS)
+        self._sync_timer = self._loop.call_later(delay, self._sync)
+
+    def _sync(self) -> None:
+        self._sync_timer = None
+        expiration = self.store.next_expiration()
+        now = self.now()
+        if expiration is None or not self.is_leader or self._stopping:
+            return
+        if expiration > now:
+            self._arm_sync()
+            return
+        self._syncing = True
+        self.propose(Sync(now, SYNC_LIMIT), self._synced)
+
+    def _synced(self, _: Result) -> None:
+        self._syncing = False
+        self._arm_sync()
+
+    # ---------------------------------------------------------------------- what the log tells
+
+    def on_member_added(self, member: Member) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        if member.id != self.member_id:
+            self.transport.add_peer(member.id, list(member.peer_urls))
+
+    def on_member_removed(self, member_id: int) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        if member_id == self.member_id:
+            self._leave()
+        else:
+            self._loop.call_later(FAREWELL_SECONDS, self.transport.mark_removed, [member_id])
+
+    def on_member_updated(self, member: Member) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        if member.id != self.member_id:
+            self.transport.update_peer(member.id, list(member.peer_urls))
+
+    def on_cluster_replaced(self) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        self._pending.doubt_all()
+        self._snapshot_index = self.raft_index
+        cluster = self.cluster
+        for peer_id in self.transport.peer_ids:
+            if peer_id not in cluster.members:
+                self.transport.remove_peer(peer_id)
+        for member in cluster.in_order():
+            self.on_member_added(member)
+        self.transport.mark_removed(sorted(cluster.removed - {self.member_id}))
+        if self.member_id in cluster.removed:
+            self._leave()
+
+    def on_configured(self, configuration: Configuration) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+
+    def on_rejected(self, rejected: Rejected) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        self._pending.rejected(rejected)
+
+    def on_term_began(self, term: int) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        self._pending.term_began(term)
+
+    def _leave(self) -> None:
+        log.error("the member has been permanently removed from the cluster")
+        log.error("the data-dir used by this member must be removed.")
+        self._loop.call_later(FAREWELL_SECONDS, self._on_removed)
+
+    # ------------------------------------------------------------------ what the transport tells
+
+    def on_envelopes(self, envelopes: list[Envelope]) -> None:
+        """See `raft.transport.Events`."""
+        traffic = self.traffic
+        # The loop's own clock has whole milliseconds only.
+        now = time.monotonic()
+        for envelope in envelopes:
+            message = envelope.message
+            if isinstance(message, AppendResponse):
+                traffic.append_acknowledged(envelope.sender, message.match_index, now)
+            elif isinstance(message, Append):
+                size_bytes = sum([len(entry.data) for entry in message.entries])
+                traffic.append_received(size_bytes, now)
+        self.node.receive(envelopes)
+
+    def on_unreachable(self, peer_id: int) -> None:
+        """See `raft.transport.Events`."""
+        self.node.report_unreachable(peer_id)
+
+    def on_stream_lost(self, peer_id: int) -> None:
+        """See `raft.transport.Events`."""
+        if peer_id == self.leader:
+            self._loop.call_later(LEADER_LOST_SECONDS, self._look_for_leader, peer_id)
+
+    def _look_for_leader(self, peer_id: int) -> None:
+        """Both connections with the leader are gone: its process has ended, most likely."""
+        if peer_id == self.leader and self.transport.active_since(peer_id) is None:
+            self.node.report_leader_lost()
+
+    def on_rejected_by_peer(self, peer_id: int, error: PeerRejected) -> None:
+        """The peer refuses us."""
+        if isinstance(error, MemberRemoved) and not self._stopping:
+            self._leave()
+
+    def on_snapshot_sent(self, peer_id: int, *, delivered: bool) -> None:
+        """See `raft.transport.Events`."""
+        self.node.report_snapshot(peer_id, delivered)
+
+
+def _ignore(result: Result) -> None:
+    """For proposals whose result nobody waits for."""

@@ -1,0 +1,70 @@
+# `make run` and `make test` are all a user needs; each installs what it needs into .venv first.
+# PYTHON is the interpreter that makes .venv: any Python from 3.11 on.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/runtime.stamp
+TOOLS := .venv/tools.stamp
+PYTEST := $(BIN)/python -m pytest
+SOURCES := raft pyetcd scripts tests
+
+.PHONY: setup check fix test test-slow golden bench cluster run start kill docs ci clean
+
+run cluster: $(RUNTIME)
+	$(BIN)/python scripts/local_cluster.py
+
+start kill: $(RUNTIME)
+	$(BIN)/python scripts/local_cluster.py $@ $(or $(MEMBER),$(error say which: make $@ MEMBER=infra0))
+
+test: $(TOOLS)
+	$(PYTEST) -m "not slow" --durations=10
+
+test-slow: $(TOOLS)
+	$(PYTEST) -m slow --durations=10
+
+# What a commit must pass. Edits nothing, and draws the same examples every time.
+check: $(TOOLS)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+	$(BIN)/ruff check --quiet $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/tidy.py
+	$(BIN)/python scripts/config_docs.py --check
+	$(PYTEST) -q -m "not slow" --hypothesis-profile=ci
+
+fix: $(TOOLS)
+	$(BIN)/ruff check --fix --quiet $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# Writes the golden files anew: read the diff before you commit it.
+golden: $(TOOLS)
+	$(PYTEST) -q -m "not slow" --rewrite
+
+bench: $(RUNTIME)
+	$(BIN)/python -m scripts.bench
+
+docs: $(RUNTIME)
+	$(BIN)/python scripts/config_docs.py
+
+ci:
+	$(MAKE) check
+	$(MAKE) test
+	$(MAKE) test-slow
+
+# Hooks need a checkout, and give way to hooks that the user has put elsewhere.
+setup: $(TOOLS)
+	@if git rev-parse --git-dir >/dev/null 2>&1 && ! git config core.hooksPath >/dev/null; \
+	then $(BIN)/pre-commit install; else echo "no hooks installed"; fi
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+# The tools are pinned in pyproject.toml, so that is what a stale .venv is older than.
+$(RUNTIME): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(TOOLS): $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -12,6 +12,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -83,7 +84,7 @@ class Candidate:
                 asked_term = state.term + 1 if granted else state.term
                 if self.pre_vote and envelope.term == asked_term:
                     return self._count(envelope.sender, granted=granted)
-            case Append() | Heartbeat() | InstallSnapshot():
+            case Append() | CommitTo() | Heartbeat() | InstallSnapshot():
                 # Somebody else is the leader (thesis 3.4).
                 return Follow(envelope.sender)
             case Propose(proposals=proposals):

@@ -21,6 +21,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -369,3 +370,4 @@ _layout(12, Propose, (_proposals,))
 _layout(13, ProposeReject, (_reason, _proposals))
 _layout(14, ReadIndex, (_positive,))
 _layout(15, ReadIndexResponse, (_positive, _positive))
+_layout(16, CommitTo, (_positive,))

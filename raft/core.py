@@ -20,6 +20,7 @@ from raft.leader import Leader
 from raft.messages import (
     Append,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     InstallSnapshot,
@@ -361,7 +362,7 @@ class Core:
                     *(self.server_id, self.term, sender, envelope.term, self.leader),
                 )
                 return False
-            case Append() | Heartbeat() | InstallSnapshot():
+            case Append() | CommitTo() | Heartbeat() | InstallSnapshot():
                 leader = sender
             case _:
                 leader = 0

@@ -13,6 +13,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -74,7 +75,7 @@ class Follower:
     def step(self, envelope: Envelope) -> Transition | None:
         """Handle one message of the current term."""
         match envelope.message:
-            case (Append() | Heartbeat() | InstallSnapshot()) as message:
+            case (Append() | CommitTo() | Heartbeat() | InstallSnapshot()) as message:
                 return self._hear(envelope.sender, message)
             case TimeoutNow():
                 return self._campaign_for_transfer(envelope.sender)
@@ -113,7 +114,7 @@ class Follower:
         self.state.send(self.state.leader, ReadIndex(context))
 
     def _hear(
-        self, leader: int, message: Append | Heartbeat | InstallSnapshot
+        self, leader: int, message: Append | CommitTo | Heartbeat | InstallSnapshot
     ) -> Transition | None:
         state = self.state
         if state.leader != leader:
@@ -128,8 +129,11 @@ class Follower:
         match message:
             case Append():
                 self._append(leader, message)
-            case Heartbeat():
-                self._heartbeat(leader, message)
+            case CommitTo(commit=commit):
+                self._commit_to(commit)
+            case Heartbeat(commit=commit, read_round=read_round):
+                self._commit_to(commit)
+                state.send(leader, HeartbeatResponse(read_round))
             case InstallSnapshot():
                 self._install_snapshot(leader, message)
             case unreachable:
@@ -164,17 +168,17 @@ class Follower:
         log.commit_to(min(message.commit, last_new_index))
         state.promise_match(leader, last_new_index)
 
-    def _heartbeat(self, leader: int, message: Heartbeat) -> None:
+    def _commit_to(self, commit: int) -> None:
+        """Commit what the leader knows this server to hold."""
         state = self.state
-        if message.commit <= state.log.last_index:
-            state.log.commit_to(message.commit)
+        if commit <= state.log.last_index:
+            state.log.commit_to(commit)
         else:
             # We have acknowledged entries and lost them: somebody has tampered with the disk.
             state.logger.error(
                 "%x is told to commit %d, but its log ends at %d: was the log lost or truncated?",
-                *(state.config.server_id, message.commit, state.log.last_index),
+                *(state.config.server_id, commit, state.log.last_index),
             )
-        state.send(leader, HeartbeatResponse(message.read_round))
 
     def _install_snapshot(self, leader: int, message: InstallSnapshot) -> None:
         state = self.state

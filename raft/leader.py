@@ -17,6 +17,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -140,7 +141,7 @@ class Leader:
                 self._take_proposals(sender, proposals)
             case ReadIndex(context=context):
                 self._add_read(sender, context)
-            case Append() | Heartbeat() | InstallSnapshot():
+            case Append() | CommitTo() | Heartbeat() | InstallSnapshot():
                 # At most one leader can be elected in a term (thesis 3.4).
                 self.state.logger.error(
                     "%x ignored a message of %x, which claims to lead term %d too",
@@ -324,7 +325,8 @@ class Leader:
         while not progress.is_paused():
             next_index = progress.next_index
             if next_index > log.last_index:
-                if not is_due and progress.sent_commit >= log.commit_index:
+                if not is_due:
+                    self._send_commit(server_id, progress)
                     return
             elif next_index <= log.base.index:
                 self._send_snapshot(server_id, progress)
@@ -342,6 +344,16 @@ class Leader:
             size_bytes = log.size_since(append.prev_index) - log.size_since(last_index)
             progress.sent_entries(last_index, size_bytes)
             progress.sent_commit = append.commit
+
+    def _send_commit(self, server_id: int, progress: Progress) -> None:
+        """Tell the commit index to a follower that has been sent all entries.
+
+        One that has not acknowledged so much is told when it does: its answer is on its way.
+        """
+        commit_index = self.state.log.commit_index
+        if progress.sent_commit < commit_index <= progress.match_index:
+            self.state.send(server_id, CommitTo(commit_index))
+            progress.sent_commit = commit_index
 
     def _make_append(self, next_index: int, *, with_entries: bool) -> Append:
         log = self.state.log

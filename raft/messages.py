@@ -99,6 +99,17 @@ class AppendReject:
 
 
 @dataclass(slots=True)
+class CommitTo:
+    """The commit index has grown, and there is no entry to send with it. Not answered.
+
+    Only for a follower that has acknowledged all up to there in this term. It saves the answer
+    that an empty `Append` would bring, at each commit that is not followed by the next entry.
+    """
+
+    commit: int  # >= 1; at most what the recipient is known to hold
+
+
+@dataclass(slots=True)
 class InstallSnapshot:
     """The follower is behind the beginning of the leader's log: here is the state instead.
 
@@ -170,6 +181,7 @@ Message: TypeAlias = (
     | Append
     | AppendResponse
     | AppendReject
+    | CommitTo
     | InstallSnapshot
     | Heartbeat
     | HeartbeatResponse

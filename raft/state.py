@@ -18,6 +18,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -174,7 +175,7 @@ class State:
         """Tell a server that is behind of our term, wherever it waits for an answer."""
         send, sender = self.send, envelope.sender
         match envelope.message:
-            case Append() | Heartbeat() | InstallSnapshot():
+            case Append() | CommitTo() | Heartbeat() | InstallSnapshot():
                 send(sender, AppendResponse(0))
             case PreVote():
                 send(sender, PreVoteResponse(granted=False))

@@ -32,6 +32,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -480,6 +481,8 @@ def _details(message: Message) -> str:
             return f"prev={rejected_index} hint={hint_index}@{hint_term}"
         case InstallSnapshot(meta):
             return f"{meta.id}"
+        case CommitTo(commit):
+            return f"{commit}"
         case Heartbeat(commit, read_round):
             return f"commit={commit}" + (f" round={read_round}" if read_round else "")
         case HeartbeatResponse(read_round):

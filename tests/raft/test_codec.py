@@ -24,6 +24,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -58,6 +59,7 @@ MESSAGES: list[Message] = [
     ProposeReject("no leader", [(NORMAL, b"x")]),
     ReadIndex(1),
     ReadIndexResponse(1, 2),
+    CommitTo(3),
 ]
 SETTINGS = settings(deadline=None, max_examples=60)
 
@@ -112,7 +114,7 @@ E63 = (5, 3, 1, b"x")
         (b"\x01\x80", "a frame is not an array"),
         (frame(3), "an envelope is not an array"),
         (frame((5, 1, 2)), "an envelope is not an array of four"),
-        (frame((16, 1, 2, 3)), "unknown message type 16"),
+        (frame((17, 1, 2, 3)), "unknown message type 17"),
         (frame(("x" * 99, 1, 2, 3)), "unknown message type 'xxx"),
         (frame((True, 1, 2, 3, 0, 0)), "unknown message type True"),
         (frame((5, 1, 2, 3, 4)), "TimeoutNow has 1 fields, not 0"),

@@ -8,6 +8,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -131,6 +132,15 @@ def test_heartbeat_beyond_the_log_commits_nothing() -> None:
     server = make_server()
     assert server.receive(2, Heartbeat(9, 0)) == [Envelope(1, 2, 1, HeartbeatResponse(0))]
     assert server.core.log.commit_index == 1
+
+
+def test_commit_notice_commits_and_is_not_answered() -> None:
+    """It saves the answer that an empty Append would bring."""
+    server = make_server(terms=(1, 1))
+    assert server.receive(2, CommitTo(2)) == []
+    assert server.core.log.commit_index == 2
+    assert server.receive(2, CommitTo(9)) == []
+    assert server.core.log.commit_index == 2
 
 
 def test_second_leader_of_a_term_is_ignored() -> None:

@@ -8,6 +8,7 @@ from raft.messages import (
     Append,
     AppendReject,
     AppendResponse,
+    CommitTo,
     Envelope,
     Heartbeat,
     HeartbeatResponse,
@@ -97,8 +98,9 @@ def test_idle_followers_are_told_the_commit_index_at_once() -> None:
     """A follower's own proposals complete there, without waiting for a heartbeat."""
     leader = _followed()
     _propose(leader, b"a")
-    sent = leader.receive(2, AppendResponse(3))
-    assert sent == [Envelope(1, it, 2, Append(3, 2, 3, [])) for it in (2, 3)]
+    assert leader.receive(2, AppendResponse(3)) == [Envelope(1, 2, 2, CommitTo(3))]
+    # The other one is told when it has acknowledged the entry.
+    assert leader.receive(3, AppendResponse(3)) == [Envelope(1, 3, 2, CommitTo(3))]
     assert leader.receive(3, AppendResponse(3)) == []
 
 

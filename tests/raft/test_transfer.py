@@ -4,7 +4,7 @@ import pytest
 
 from raft.confchange import ADD_LEARNER, REMOVE, Change, ConfigChange
 from raft.errors import ProposalDropped
-from raft.messages import AppendResponse, Envelope, HeartbeatResponse, TimeoutNow, Vote
+from raft.messages import AppendResponse, CommitTo, Envelope, HeartbeatResponse, TimeoutNow, Vote
 from tests.raft.server import Server, make_leader, make_server
 
 
@@ -31,7 +31,7 @@ def test_transferee_behind_is_told_when_it_has_caught_up() -> None:
     assert _transfer(leader, 2) == []
     assert leader.receive(3, AppendResponse(3)) != []
     sent = leader.receive(2, AppendResponse(3))
-    assert [it.message for it in sent] == [TimeoutNow()]
+    assert [it.message for it in sent] == [TimeoutNow(), CommitTo(3)]
 
 
 def test_proposals_are_dropped_during_a_transfer() -> None:

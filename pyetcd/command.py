@@ -3,15 +3,15 @@
 One class per command. Each is complete: times are absolute, ids are made, nothing is left for the
 apply path to decide by a clock or at random, so that every member comes to the same state.
 
-A command travels as one msgpack array: [kind, request id, now, field, ...]. The request id tells
-the member that proposed it whose command it was (0: nobody waits); `now` is that member's clock
-in nanoseconds since the epoch. Strings may hold escaped bytes (surrogateescape). Expirations are
-nanoseconds since the epoch, 0 for none.
+A command travels as one msgpack array: [kind, request id, now, auth revision, field, ...]. The
+request id tells the member that proposed it whose command it was (0: nobody waits); `now` is that
+member's clock in nanoseconds since the epoch. Strings may hold escaped bytes (surrogateescape).
+Expirations are nanoseconds since the epoch, 0 for none.
 
 `ttl_expiration` makes an expiration of a client's ttl as etcd 2.3.8 does.
 """
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import msgpack
 
@@ -21,6 +21,11 @@ from pyetcd.urls import Urls
 NANOSECONDS: Final = 1_000_000_000
 _INT64_MAX: Final = (1 << 63) - 1
 _UINT64: Final = 1 << 64
+
+# Names in the order in which JSON gave them; None where it said null, which etcd tells from [].
+Names: TypeAlias = tuple[str, ...] | None
+# What may be read, and what may be written.
+Permissions: TypeAlias = tuple[Names, Names]
 
 
 class BadCommand(ValueError):
@@ -120,6 +125,79 @@ class SetVersion(NamedTuple):
     version: str
 
 
+class CreateUser(NamedTuple):
+    """Create a user; one who is there gets the password, if that is what is asked for."""
+
+    name: str
+    # "" for none, which only an existing user may have.
+    password_hash: str
+    roles: Names
+    may_exist: bool
+
+
+class UpdateUser(NamedTuple):
+    """Change the password or the roles of a user."""
+
+    name: str
+    # "" keeps the password.
+    password_hash: str
+    grant: tuple[str, ...]
+    revoke: tuple[str, ...]
+
+
+class DeleteUser(NamedTuple):
+    """Remove a user."""
+
+    name: str
+
+
+class CreateRole(NamedTuple):
+    """Create a role."""
+
+    name: str
+    permissions: Permissions
+    # They grant nothing, but etcd keeps them.
+    grant: Permissions | None
+    revoke: Permissions | None
+
+
+class UpdateRole(NamedTuple):
+    """Change what a role permits."""
+
+    name: str
+    grant_read: tuple[str, ...]
+    grant_write: tuple[str, ...]
+    revoke_read: tuple[str, ...]
+    revoke_write: tuple[str, ...]
+
+
+class DeleteRole(NamedTuple):
+    """Remove a role."""
+
+    name: str
+
+
+class EnableAuth(NamedTuple):
+    """From here on requests need permission."""
+
+
+class DisableAuth(NamedTuple):
+    """From here on nobody needs permission."""
+
+
+KeyCommand: TypeAlias = (
+    Set | Create | CreateInOrder | Update | CompareAndSwap | Delete | CompareAndDelete
+)
+AuthCommand: TypeAlias = (
+    CreateUser
+    | UpdateUser
+    | DeleteUser
+    | CreateRole
+    | UpdateRole
+    | DeleteRole
+    | EnableAuth
+    | DisableAuth
+)
 Command: TypeAlias = (
     Set
     | Create
@@ -132,6 +210,7 @@ Command: TypeAlias = (
     | Publish
     | UpdateMember
     | SetVersion
+    | AuthCommand
 )
 
 # The number of a command is part of the log's format: rows are only ever added.
@@ -147,8 +226,20 @@ _KINDS: Final[dict[int, type[Command]]] = {
     9: Publish,
     10: UpdateMember,
     11: SetVersion,
+    12: CreateUser,
+    13: UpdateUser,
+    14: DeleteUser,
+    15: CreateRole,
+    16: UpdateRole,
+    17: DeleteRole,
+    18: EnableAuth,
+    19: DisableAuth,
 }
 _NUMBERS: Final[dict[type[Command], int]] = {kind: number for number, kind in _KINDS.items()}
+# Commands of clients, who need permission for them; the others are the members' own.
+NEED_PERMISSION: Final[frozenset[type[Command]]] = frozenset(
+    (*get_args(KeyCommand), *get_args(AuthCommand))
+)
 # URLs come back as tuples, as they were.
 _pack = msgpack.Packer(unicode_errors="surrogateescape").pack
 
@@ -161,21 +252,23 @@ class Request(NamedTuple):
     # The proposer's clock, nanoseconds since the epoch.
     now: int
     command: Command
+    # The state of auth in which it was permitted; 0 when auth was disabled.
+    auth_revision: int = 0
 
 
-def encode(request_id: int, now: int, command: Command) -> bytes:
+def encode(request_id: int, now: int, command: Command, auth_revision: int = 0) -> bytes:
     """Return the entry's data."""
-    packed: bytes = _pack((_NUMBERS[type(command)], request_id, now, *command))
+    packed: bytes = _pack((_NUMBERS[type(command)], request_id, now, auth_revision, *command))
     return packed
 
 
 def decode(data: bytes) -> Request:
     """Return what was encoded. Raises BadCommand."""
     try:
-        number, request_id, now, *fields = msgpack.unpackb(
+        number, request_id, now, auth_revision, *fields = msgpack.unpackb(
             data, use_list=False, unicode_errors="surrogateescape"
         )
-        return Request(request_id, now, _KINDS[number](*fields))
+        return Request(request_id, now, _KINDS[number](*fields), auth_revision)
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
         raise BadCommand(f"not a command: {data[:60]!r} ({error})") from None
 
@@ -233,26 +326,33 @@ def decode_member_change(context: bytes) -> MemberChange:
 def ttl_expiration(ttl_seconds: int, now: int) -> int:
     """Return when a key expires that was given this ttl (0 to 2**64 - 1) now.
 
-    etcd multiplies in 64 bits with a sign, and so must we: 10**10 seconds come out as a date long
-    past, which the store takes for "never", and 2**64 - 1 as one second ago.
+    etcd computes in 64 bits with a sign, and so must we: 10**10 seconds come out as a date long
+    past, which most commands take for "never", and 2**64 - 1 as one second ago.
     """
-    duration = (ttl_seconds * NANOSECONDS) % _UINT64
-    if duration > _INT64_MAX:
-        duration -= _UINT64
-    expiration = now + duration
-    # An instant that 64 bits can't hold is as far away as they can.
-    return max(1, min(expiration, _INT64_MAX))
+    expiration = (now + ttl_seconds * NANOSECONDS) % _UINT64
+    return expiration if expiration <= _INT64_MAX else expiration - _UINT64
 
 
 __all__ = [
+    "AuthCommand",
     "BadCommand",
     "Command",
     "CompareAndDelete",
     "CompareAndSwap",
     "Create",
     "CreateInOrder",
+    "CreateRole",
+    "CreateUser",
     "Delete",
+    "DeleteRole",
+    "DeleteUser",
+    "DisableAuth",
+    "EnableAuth",
+    "KeyCommand",
     "MemberChange",
+    "NEED_PERMISSION",
+    "Names",
+    "Permissions",
     "Publish",
     "Request",
     "Set",
@@ -260,6 +360,8 @@ __all__ = [
     "Sync",
     "Update",
     "UpdateMember",
+    "UpdateRole",
+    "UpdateUser",
     "decode",
     "decode_member_change",
     "encode",

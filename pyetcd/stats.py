@@ -10,7 +10,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -128,6 +128,28 @@ class Latency:
     def standard_deviation(self) -> float:
         """How much the measurements differ."""
         return math.sqrt(self._spread / self._count) if self._count else 0.0
+
+
+@dataclass(slots=True)
+class KeyRequests:
+    """Requests on keys, counted for `/metrics`."""
+
+    # By method; those that could be read and were permitted. HEAD is among the GETs, and a
+    # watch is not.
+    gets: int = 0
+    quorum_gets: int = 0
+    puts: int = 0
+    posts: int = 0
+    deletes: int = 0
+    watches: int = 0
+    # By method and status: those that were answered with an error.
+    refused: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def count_refused(self, method: bytes, status: int) -> None:
+        """Count an error."""
+        # Methods are those of the routes: nobody can make up as many as he likes.
+        key = method.decode(), status
+        self.refused[key] = self.refused.get(key, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from pyetcd.api.admin import Admin
+from pyetcd.api.auth import ROLES, USERS, Accounts
 from pyetcd.api.cors import allow_options
+from pyetcd.api.guard import Guard
 from pyetcd.api.info import Info
 from pyetcd.api.keys import Keys
 from pyetcd.api.members import Members
+from pyetcd.api.metrics import Metrics
 from pyetcd.httpd import Handler, Route, not_found
 from pyetcd.server.server import Server
 from pyetcd.stats import Traffic
@@ -27,9 +31,13 @@ def routes(server: Server, traffic: Traffic | None = None) -> list[Route]:
 
     Without `traffic`, statistics of messages between members stay at zero.
     """
-    keys = Keys(server)
+    guard = Guard(server.auth)
+    keys = Keys(server, guard)
+    accounts = Accounts(server, guard)
     info = Info(server, traffic or Traffic(), loop_time=asyncio.get_running_loop().time)
     members = Members(server)
+    admin = Admin(server)
+    metrics = Metrics(server, keys.requests)
     on_keys: dict[bytes | None, Handler] = {
         b"GET": keys.get,
         b"HEAD": keys.get,
@@ -39,9 +47,9 @@ def routes(server: Server, traffic: Traffic | None = None) -> list[Route]:
     }
     on_members: dict[bytes | None, Handler] = {
         b"GET": members.get,
-        b"POST": members.post,
-        b"DELETE": members.delete,
-        b"PUT": members.put,
+        b"POST": guard.root_only(members.post),
+        b"DELETE": guard.root_only(members.delete),
+        b"PUT": guard.root_only(members.put),
     }
     return [
         # Routers look at prefixes in this order, and keys are asked for most.
@@ -49,6 +57,12 @@ def routes(server: Server, traffic: Traffic | None = None) -> list[Route]:
         _route(b"/v2/keys", on_keys, _KEYS_ALLOW),
         _route(b"/v2/members/", on_members, _MEMBERS_ALLOW),
         _route(b"/v2/members", on_members, _MEMBERS_ALLOW),
+        _route(b"/v2/auth/enable", {None: accounts.enable}, b""),
+        _route(USERS, {None: accounts.users}, b""),
+        _route(USERS + b"/", {None: accounts.users}, b""),
+        _route(ROLES, {None: accounts.roles}, b""),
+        _route(ROLES + b"/", {None: accounts.roles}, b""),
+        _route(b"/v2/admin/snapshot", {b"GET": guard.root_only(admin.snapshot)}, b"GET"),
         _route(b"/v2/machines", {b"GET": info.machines, b"HEAD": info.machines}, b"GET,HEAD"),
         _route(b"/v2/stats/self", {b"GET": info.self_stats}, b"GET"),
         _route(b"/v2/stats/leader", {b"GET": info.leader_stats}, b"GET"),
@@ -58,6 +72,7 @@ def routes(server: Server, traffic: Traffic | None = None) -> list[Route]:
         _route(b"/members", {b"GET": info.members}, b"GET"),
         _route(b"/config/local/log", {b"PUT": info.set_log_level}, b"PUT"),
         _route(b"/debug/vars", {b"GET": info.variables}, b"GET"),
+        _route(b"/metrics", {None: metrics.get}, b""),
         _route(b"/", {None: not_found}, b""),
     ]
 

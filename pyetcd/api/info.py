@@ -19,6 +19,7 @@ from pyetcd.logs import NOTICE, PACKAGES, LevelsError, parse_package_levels
 from pyetcd.server.pending import ReadDone
 from pyetcd.stats import Counts, Standing, Traffic, leader_document, self_document
 from pyetcd.store import Store
+from pyetcd.urls import without_credentials
 from pyetcd.version import ETCD_VERSION, UNDECIDED_CLUSTER_VERSION
 from raft import Node
 from raft.transport import Transport
@@ -192,7 +193,7 @@ class Info:
     def variables(self, request: Request) -> None:
         """Answer `/debug/vars`: etcd's variables but for those of Go's memory."""
         variables = {
-            "cmdline": sys.argv,
+            "cmdline": [without_credentials(word) for word in sys.argv],
             "file_descriptor_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             "raft.status": self._raft_status(),
         }

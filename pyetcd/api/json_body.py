@@ -15,6 +15,8 @@ JSON_HEAD: Final = b"Content-Type: application/json\r\n"
 
 # Half of a pair stands for nothing; Go, too, replaces it.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+# Brackets, and strings as a whole: what is in them does not count.
+_BRACKETS: Final = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*"', re.DOTALL)
 # What JSON takes for blank; Python's own idea of it is wider.
 _BLANKS: Final = " \t\r\n"
 
@@ -29,32 +31,53 @@ def answer_message(request: Request, status: int, message: str, head: bytes = b"
     request.respond(status, JSON_HEAD + head, go_json(text).encode())
 
 
-def read_field(body: bytes, name: str, *, whole: bool = True) -> object:
+def read_field(body: bytes, name: str, *, whole: bool = True, go_type: str = "struct") -> object:
     """Return one field of the object in the body; None when there is no such field.
 
-    Unless `whole`, something may follow the object. Raises BadBody.
+    Unless `whole`, something may follow the object. `go_type` is what etcd reads it into, as its
+    errors show it. Raises BadBody.
+    """
+    value = read_value(body, whole=whole)
+    if value is not None and not isinstance(value, _Pairs):
+        raise BadBody(f"json: cannot unmarshal {kind_of(value)} into Go value of type {go_type}")
+    (found,) = fields_of(value, name)
+    return found
+
+
+def read_value(body: bytes, *, whole: bool = True) -> object:
+    """Return the value in the body; an object of it is for `fields_of`.
+
+    Unless `whole`, something may follow the value. Raises BadBody.
     """
     text = body.decode("utf-8", "replace").lstrip(_BLANKS)
     try:
-        pairs, end = _DECODER.raw_decode(text)
+        value, end = _DECODER.raw_decode(text)
     except json.JSONDecodeError as error:
         if error.pos >= len(text) or error.msg.startswith("Unterminated"):
             raise BadBody("unexpected end of JSON input") from None
-        raise BadBody(f"invalid character {text[error.pos]!r}: {error.msg}") from None
+        raise BadBody(_go_words(error, text)) from None
     except (ValueError, RecursionError) as error:
         raise BadBody(f"invalid JSON: {error}") from None
     rest = text[end:].lstrip(_BLANKS)
     if whole and rest:
-        raise BadBody(f"invalid character {rest[0]!r} after top-level value")
-    if pairs is None:
-        return None
-    if not isinstance(pairs, _Pairs):
-        raise BadBody(f"json: cannot unmarshal {kind_of(pairs)} into Go value of type struct")
-    found: object = None
-    for key, value in pairs.items:
-        if key.casefold() == name.casefold():
-            found = value
-    return found
+        raise BadBody(f"invalid character {_go_quote(rest[0])} after top-level value")
+    result: object = value
+    return result
+
+
+def fields_of(value: object, *names: str) -> list[object]:
+    """Return these fields of an object of the JSON; None for those it has not.
+
+    Raises BadBody.
+    """
+    found: dict[str, object] = {name.casefold(): None for name in names}
+    if value is not None:
+        if not isinstance(value, _Pairs):
+            raise BadBody(f"json: cannot unmarshal {kind_of(value)} into Go value of type struct")
+        for key, item in value.items:
+            if key.casefold() in found:
+                found[key.casefold()] = item
+    return [found[name.casefold()] for name in names]
 
 
 def to_text(value: object) -> str:
@@ -97,6 +120,43 @@ class _Pairs:
 
     def __init__(self, items: list[tuple[str, object]]) -> None:
         self.items = items
+
+
+# What Go says where Python stops with these words.
+_WORDS: Final = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": (
+        "looking for beginning of object key string"
+    ),
+    "Expecting ':' delimiter": "after object key",
+    "Invalid control character at": "in string literal",
+}
+
+
+def _go_words(error: json.JSONDecodeError, text: str) -> str:
+    """Return what Go says of bad JSON, but for misspelled literals and escapes."""
+    at = error.pos
+    words = _WORDS.get(error.msg)
+    if words is None and error.msg == "Expecting ',' delimiter":
+        words = f"after {_container(text[:at])}"
+    return f"invalid character {_go_quote(text[at])} {words or error.msg}"
+
+
+def _container(text: str) -> str:
+    """Return what Go calls the item that has just ended in this beginning of a document."""
+    opened = []
+    for bracket in _BRACKETS.findall(text):
+        if bracket in "[{":
+            opened.append(bracket)
+        elif bracket in "]}":
+            opened.pop()
+    return "array element" if opened[-1] == "[" else "object key:value pair"
+
+
+def _go_quote(character: str) -> str:
+    if character in "'\"":
+        return "'\\''" if character == "'" else "'\"'"
+    return repr(character)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
-from pyetcd.api.parameters import Parameters, read
+from pyetcd.api.guard import Guard
+from pyetcd.api.parameters import NONE, Parameters, read
 from pyetcd.api.watch import Watches
+from pyetcd.auth import Auth, AuthChanged
 from pyetcd.command import (
     Command,
     CompareAndDelete,
@@ -23,11 +25,12 @@ from pyetcd.command import (
     Update,
     ttl_expiration,
 )
-from pyetcd.errors import EtcdError
-from pyetcd.httpd import Request, Stream
+from pyetcd.errors import EtcdError, Unauthorized
+from pyetcd.httpd import Handler, Request, Stream
 from pyetcd.httpd.request import FORM_BYTES, FORM_TYPE, unquote_field
 from pyetcd.server.apply import Done, Result
 from pyetcd.server.pending import ReadDone
+from pyetcd.stats import KeyRequests
 from pyetcd.store import Event, Listing, Store
 
 PREFIX: Final = "/v2/keys"
@@ -73,20 +76,27 @@ class KeyServer(Protocol):
 class Keys:
     """The handlers of `/v2/keys`, one for each method."""
 
-    def __init__(self, server: KeyServer) -> None:
+    def __init__(self, server: KeyServer, guard: Guard | None = None) -> None:
+        """Without a guard everybody may do everything."""
         self._server = server
         self._store = server.store
+        self._guard = guard or Guard(Auth())
+        self._auth = self._guard.auth
         cluster = b"X-Etcd-Cluster-Id: %x\r\n" % server.cluster_id
         self._error_head = b"Content-Type: application/json\r\n" + cluster
         self._head = self._error_head + (
             b"X-Etcd-Index: %d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n"
         )
+        self.requests = KeyRequests()
         self._watches = Watches(self._store, self._format_head, self._refuse)
 
     def get(self, request: Request) -> None:
         """Answer GET and HEAD: a key, a directory, or a watch."""
         path = key_path(request)
         if not request.query:
+            if self._auth.enabled and not self._admits(request, self.get):
+                return
+            self.requests.gets += 1
             self._read(request, path, recursive=False, sort=False)
             return
         try:
@@ -94,10 +104,16 @@ class Keys:
         except EtcdError as error:
             self._refuse(request, error)
             return
+        if self._auth.enabled and not self._admits(request, self.get, wanted):
+            return
         if wanted.quorum and request.method == b"GET":
             # With wait=true as well, etcd answers at once, too.
-            self._server.read_index(partial(self._read_confirmed, request, path, wanted))
+            self.requests.quorum_gets += 1
+            revision = self._auth.revision_in_force
+            done = partial(self._read_confirmed, request, path, wanted, revision)
+            self._server.read_index(done)
         elif wanted.wait:
+            self.requests.watches += 1
             self._watches.begin(
                 request,
                 path,
@@ -106,6 +122,7 @@ class Keys:
                 since_index=wanted.wait_index,
             )
         else:
+            self.requests.gets += 1
             self._read(request, path, recursive=wanted.recursive, sort=wanted.sort)
 
     def put(self, request: Request) -> None:
@@ -113,6 +130,9 @@ class Keys:
         path = key_path(request)
         value = _plain_value(request)
         if value is not None:
+            if self._auth.enabled and not self._admits(request, self.put):
+                return
+            self.requests.puts += 1
             self._server.propose(Set(path, value, False, 0, False), partial(self._answer, request))
             return
         try:
@@ -120,7 +140,10 @@ class Keys:
         except EtcdError as error:
             self._refuse(request, error)
             return
-        self._server.propose(self._put_command(path, wanted), partial(self._answer, request))
+        if self._auth.enabled and not self._admits(request, self.put, wanted):
+            return
+        self.requests.puts += 1
+        self._server.propose(self._put_command(path, wanted), self._answerer(request, wanted))
 
     def post(self, request: Request) -> None:
         """Answer POST: create a key named by its index."""
@@ -129,10 +152,13 @@ class Keys:
         except EtcdError as error:
             self._refuse(request, error)
             return
+        if self._auth.enabled and not self._admits(request, self.post, wanted):
+            return
+        self.requests.posts += 1
         command = CreateInOrder(
             key_path(request), wanted.value, wanted.directory, self._expiration(wanted)
         )
-        self._server.propose(command, partial(self._answer, request))
+        self._server.propose(command, self._answerer(request, wanted))
 
     def delete(self, request: Request) -> None:
         """Answer DELETE: delete or compare-and-delete."""
@@ -141,6 +167,9 @@ class Keys:
         except EtcdError as error:
             self._refuse(request, error)
             return
+        if self._auth.enabled and not self._admits(request, self.delete, wanted):
+            return
+        self.requests.deletes += 1
         path = key_path(request)
         command: Command
         if wanted.prev_index or wanted.prev_value:
@@ -175,22 +204,45 @@ class Keys:
             return 0
         return ttl_expiration(wanted.ttl_seconds, self._server.now())
 
+    def _answerer(self, request: Request, wanted: Parameters) -> Done:
+        return partial(self._answer_briefly if wanted.no_value else self._answer, request)
+
+    def _answer_briefly(self, request: Request, result: Result) -> None:
+        """Answer a write whose client knows what it wrote (noValueOnSuccess)."""
+        if isinstance(result, Event):
+            status = 201 if result.is_created else 200
+            body = f'{{"action":"{result.action}"}}\n'.encode()
+            request.respond(status, self._format_head(result.etcd_index), body)
+        else:
+            self._answer(request, result)
+
     def _answer(self, request: Request, result: Result) -> None:
         if isinstance(result, Event):
             status = 201 if result.is_created else 200
             request.respond(status, self._format_head(result.etcd_index), result.body())
         elif isinstance(result, EtcdError):
             self._refuse(request, result)
+        elif isinstance(result, AuthChanged):
+            # Nothing was written. Whether it still may be is asked once more.
+            again = {b"PUT": self.put, b"POST": self.post, b"DELETE": self.delete}
+            again[request.method](request)
         else:
             raise AssertionError(f"{request.method!r} {request.target!r} led to {result!r}")
 
     # --------------------------------------------------------------------------------- reading
 
     def _read_confirmed(
-        self, request: Request, path: str, wanted: Parameters, error: EtcdError | None
+        self,
+        request: Request,
+        path: str,
+        wanted: Parameters,
+        auth_revision: int,
+        error: EtcdError | None,
     ) -> None:
         if error is not None:
             self._refuse(request, error)
+        elif auth_revision != self._auth.revision_in_force:
+            self.get(request)
         else:
             self._read(request, path, recursive=wanted.recursive, sort=wanted.sort)
 
@@ -225,6 +277,21 @@ class Keys:
             pause = _LISTING_PAUSE_SECONDS
         self._server.call_later(pause, partial(self._continue_listing, stream, pieces))
 
+    # ------------------------------------------------------------------------------ permission
+
+    def _admits(self, request: Request, again: Handler, wanted: Parameters = NONE) -> bool:
+        """Tell whether the request is permitted; if not, it is answered, or will come `again`."""
+        return self._guard.admits(
+            request,
+            request.path[len(PREFIX) :],
+            recursive=wanted.recursive,
+            again=again,
+            refuse=self._refuse_access,
+        )
+
+    def _refuse_access(self, request: Request) -> None:
+        self._refuse(request, Unauthorized("Insufficient credentials"))
+
     # --------------------------------------------------------------------------------- answers
 
     def _format_head(self, etcd_index: int) -> bytes:
@@ -232,6 +299,7 @@ class Keys:
         return self._head % (etcd_index, server.raft_index, server.term)
 
     def _refuse(self, request: Request, error: EtcdError) -> None:
+        self.requests.count_refused(request.method, error.status)
         head = b"%bX-Etcd-Index: %d\r\n" % (self._error_head, error.index)
         request.respond(error.status, head, error.body())
 

@@ -26,6 +26,8 @@ from pyetcd.urls import UrlError, Urls, parse_urls
 
 log = logging.getLogger(__name__)
 
+# What etcd's errors call the body.
+_GO_TYPE: Final = r'struct { PeerURLs []string "json:\"peerURLs\"" }'
 PREFIX: Final = b"/v2/members"
 
 _HEX: Final = re.compile(rb"0*([0-9A-Fa-f]{1,16})")
@@ -166,7 +168,7 @@ class Members:
             self._answer_message(request, 415, message)
             return None
         try:
-            return parse_urls(to_texts(read_field(request.body, "peerURLs")))
+            return parse_urls(to_texts(read_field(request.body, "peerURLs", go_type=_GO_TYPE)))
         except (BadBody, UrlError) as refused:
             self._answer_message(request, 400, str(refused))
             return None

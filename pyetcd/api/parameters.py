@@ -44,6 +44,8 @@ class Parameters:
     quorum: bool = False
     stream: bool = False
     refresh: bool = False
+    # Only etcd 3.4 knows it.
+    no_value: bool = False
 
 
 # Shared by all requests that have no parameters; nobody changes it.
@@ -74,6 +76,7 @@ def read(request: Request) -> Parameters:
         raise InvalidField('"wait" can only be used with GET requests')
     if b"prevValue" in fields and not found.prev_value:
         raise PrevValueRequired('"prevValue" cannot be empty')
+    found.no_value = _boolean(fields, b"noValueOnSuccess")
     _read_lifetime(fields, found)
     return found
 

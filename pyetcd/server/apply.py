@@ -1,4 +1,4 @@
-"""Apply: a committed entry changes the store or the membership, and whoever waits is told.
+"""Apply: a committed entry changes the store, the members or the users; whoever waits is told.
 
 The state machine of `raft.interfaces`. Every member runs it on the same entries and comes to the
 same state: it reads no clock and draws no number, what it needs is in the command. A refusal is a
@@ -12,15 +12,23 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
 
 import msgpack
 
+from pyetcd.auth import Auth, AuthChanged, AuthError, BadAuth, Written
 from pyetcd.cluster import BadMembers, Cluster, ClusterTooNew, Member, MembershipError
 from pyetcd.command import (
+    NEED_PERMISSION,
     BadCommand,
     Command,
     CompareAndDelete,
     CompareAndSwap,
     Create,
     CreateInOrder,
+    CreateRole,
+    CreateUser,
     Delete,
+    DeleteRole,
+    DeleteUser,
+    DisableAuth,
+    EnableAuth,
     MemberChange,
     Publish,
     Request,
@@ -29,6 +37,8 @@ from pyetcd.command import (
     Sync,
     Update,
     UpdateMember,
+    UpdateRole,
+    UpdateUser,
     decode,
     decode_member_change,
 )
@@ -39,10 +49,13 @@ from raft import NORMAL, ConfigChange, Configuration, CorruptRecord, Entry, Reje
 log = logging.getLogger(__name__)
 
 # The first chunk of a snapshot names its layout.
-SNAPSHOT_FORMAT = "pyetcd/1"
+SNAPSHOT_FORMAT = "pyetcd/2"
+# What a user typed as a name or URL may be no Unicode; it comes back as it was.
+_UNICODE = "surrogateescape"
 
-# A write's event; None where there is nothing to say; or why it was refused.
-Result: TypeAlias = Event | EtcdError | MembershipError | None
+# A write's event; what became of a user or role; None where there is nothing to say; or why it was
+# refused.
+Result: TypeAlias = Event | Written | EtcdError | MembershipError | AuthError | AuthChanged | None
 Done: TypeAlias = Callable[[Result], None]
 
 
@@ -98,6 +111,8 @@ class Applier:
     def __init__(self, store: Store, cluster: Cluster, observer: Observer) -> None:
         self.store = store
         self.cluster = cluster
+        # Always this object: whoever checks permissions holds it.
+        self.auth = Auth(store.advance_index)
         self.raft_index = 0
         # By request id; the server puts them in.
         self.waiters: dict[int, Waiter] = {}
@@ -153,13 +168,14 @@ class Applier:
 
     def capture(self) -> Iterator[bytes]:
         """See `raft.interfaces.StateMachine`."""
-        head = msgpack.packb((SNAPSHOT_FORMAT, self.cluster.encode()))
+        state = (SNAPSHOT_FORMAT, self.cluster.encode(), self.auth.encode())
+        head = msgpack.packb(state, unicode_errors=_UNICODE)
         return self._counted(head, self.store.capture().encode())
 
     def restore(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """See `raft.interfaces.StateMachine`."""
         iterator = iter(chunks)
-        cluster = _decode_head(next(iterator, b""), meta)
+        cluster, auth = _decode_head(next(iterator, b""), meta)
         restorer = Restorer()
         size = 0
         try:
@@ -170,6 +186,7 @@ class Applier:
         except CorruptSnapshot as error:
             raise CorruptRecord(_name(meta), size, str(error)) from error
         self.cluster = cluster
+        self.auth.install(auth)
         self.raft_index = meta.index
         self.snapshot_bytes = size
         self.store.install(Store.from_restorer(restorer))
@@ -182,12 +199,17 @@ class Applier:
     # ---------------------------------------------------------------------------------- inside
 
     def _execute(self, request: Request) -> Result:
+        if request.auth_revision != self.auth.revision_in_force:
+            # It was permitted by a member that had not heard of a revocation, perhaps: were it
+            # carried out, a right that is revoked would be of use for as long as a member lags.
+            if type(request.command) in NEED_PERMISSION:
+                return AuthChanged()
         try:
             return self._run(request.command, request.now)
-        except (EtcdError, MembershipError) as error:
+        except (EtcdError, MembershipError, AuthError) as error:
             return error
 
-    def _run(self, command: Command, now: int) -> Event | None:
+    def _run(self, command: Command, now: int) -> Event | Written | None:
         store = self.store
         match command:
             case Set(path, value, directory, expiration, refresh):
@@ -224,6 +246,17 @@ class Applier:
             case Publish() | UpdateMember() | SetVersion():
                 self._run_on_cluster(command)
                 return None
+            case (
+                CreateUser()
+                | UpdateUser()
+                | DeleteUser()
+                | CreateRole()
+                | UpdateRole()
+                | DeleteRole()
+                | EnableAuth()
+                | DisableAuth()
+            ):
+                return self.auth.execute(command)
             case unreachable:
                 assert_never(unreachable)
 
@@ -269,15 +302,15 @@ class Applier:
         self.snapshot_bytes = size
 
 
-def _decode_head(head: bytes, meta: SnapshotMeta) -> Cluster:
+def _decode_head(head: bytes, meta: SnapshotMeta) -> tuple[Cluster, Auth]:
     """Read the first chunk. Raises CorruptRecord."""
     try:
-        value: Any = msgpack.unpackb(head)
+        value: Any = msgpack.unpackb(head, unicode_errors=_UNICODE)
         if not isinstance(value, list) or value[0] != SNAPSHOT_FORMAT:
             raise CorruptRecord(_name(meta), 0, f"the layout is not {SNAPSHOT_FORMAT}")
-        return Cluster.decode(value[1])
-    except (ValueError, LookupError, msgpack.UnpackException, BadMembers) as error:
-        raise CorruptRecord(_name(meta), 0, f"no members in it ({error})") from error
+        return Cluster.decode(value[1]), Auth.decode(value[2])
+    except (ValueError, LookupError, msgpack.UnpackException, BadMembers, BadAuth) as error:
+        raise CorruptRecord(_name(meta), 0, f"no members or users in it ({error})") from error
 
 
 def _name(meta: SnapshotMeta) -> str:

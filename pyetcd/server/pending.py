@@ -8,24 +8,35 @@ A proposal may be lost with a leader. When is it safe to make it again? It is of
 it was made, or in no log at all: raft passes it on within that term only, and a leader takes none
 of another term. Terms in a log never fall, so that once an entry of a later term is applied here
 (each leader begins with one, thesis 6.4), whatever was proposed before it and is not applied can
-never be. It is proposed anew then, and the client has only waited a little longer. After a
+never be. It is proposed anew then, under another request id, so that a rejection of the old one
+that comes late is not taken for one of the new. The client has only waited a little longer. After a
 snapshot from the leader nobody can tell any more what it contains: those requests are left to
 time out, and their clients are told that the outcome is unknown.
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from pyetcd.cluster import RequestIds
-from pyetcd.command import Command, encode, request_id_of
+from pyetcd.command import (
+    Command,
+    decode,
+    decode_member_change,
+    encode,
+    encode_member_change,
+    request_id_of,
+)
 from pyetcd.errors import EtcdError, RaftInternal
-from pyetcd.server.apply import Done, Waiter
+from pyetcd.server.apply import Done, Result, Waiter
 from raft import (
     CONFIG,
     NORMAL,
     ConfigChange,
+    Durations,
     Node,
     RaftError,
     Rejected,
@@ -35,6 +46,8 @@ from raft import (
 )
 from raft.transport import Transport
 
+log = logging.getLogger(__name__)
+
 SWEEP_SECONDS: Final = 0.25
 # Proposals that no leader would take are offered again this often, until they time out.
 RETRY_SECONDS: Final = 0.05
@@ -42,6 +55,8 @@ RETRY_SECONDS: Final = 0.05
 # In place of the term of a proposal: it is in no log, and in `_held`; or nobody can tell.
 _HELD: Final = 1 << 64
 _IN_DOUBT: Final = _HELD + 1
+# In place of a sweep: later than any.
+_FOREVER: Final = 1 << 64
 
 ReadDone = Callable[[EtcdError | None], None]
 
@@ -49,6 +64,9 @@ ReadDone = Callable[[EtcdError | None], None]
 class _Reader(NamedTuple):
     done: ReadDone
     last_sweep: int
+
+
+W = TypeVar("W", Waiter, _Reader)
 
 
 class Pending:
@@ -69,6 +87,11 @@ class Pending:
     ) -> None:
         """`waiters` is where the applier looks for them."""
         self._loop = asyncio.get_running_loop()
+        # How long proposals took, of a sample: a clock for each would cost all of them.
+        self.durations = Durations()
+        # Proposals that were given up.
+        self.failed = 0
+        self._sample_due = True
         self._waiters = waiters
         self._member_id = member_id
         self._clock = clock
@@ -92,6 +115,11 @@ class Pending:
         """Begin to count time."""
         self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
+    @property
+    def count(self) -> int:
+        """How many proposals wait."""
+        return len(self._waiters)
+
     def stop(self) -> None:
         """Answer whoever still waits."""
         self._stopping = True
@@ -99,21 +127,23 @@ class Pending:
             if timer is not None:
                 timer.cancel()
         stopped = RaftInternal("etcdserver: server stopped")
-        for waiter in self._take_waiters(None):
+        for waiter in _take_due(self._waiters, _FOREVER):
             waiter.done(stopped)
-        for reader in self._take_readers(None):
+        for reader in _take_due(self._readers, _FOREVER):
             reader.done(stopped)
 
     # ------------------------------------------------------------------------------- requests
 
-    def propose(self, command: Command, done: Done) -> None:
+    def propose(self, command: Command, done: Done, auth_revision: int) -> None:
         """Have a command applied by all members, then call `done` with its result.
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
         cluster did not answer in time: then it may or may not happen later.
         """
         request_id = self._ids.next()
-        data = encode(request_id, self._clock(), command)
+        data = encode(request_id, self._clock(), command, auth_revision)
+        if self._sample_due:
+            done = self._timed(done)
         term = self._offer(NORMAL, data)
         last_sweep = self._sweeps + self._timeout_sweeps
         self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term)
@@ -133,7 +163,7 @@ class Pending:
         try:
             self._node.read_index(partial(self._confirm_read, request_id))
         except Stopped:
-            pass  # answered by `stop`
+            del self._readers[request_id]  # the API has ended before
 
     # -------------------------------------------------------------------------- what raft tells
 
@@ -141,20 +171,19 @@ class Pending:
         """A proposal of ours came back: it is in no log."""
         request_id = _request_id(rejected.kind, rejected.data)
         waiter = self._waiters.get(request_id)
-        if waiter is not None:
+        if waiter is not None and waiter.term != _HELD:
             self._waiters[request_id] = waiter._replace(term=_HELD)
             self._hold(rejected.kind, rejected.data)
 
     def term_began(self, term: int) -> None:
         """The first entry of this term is applied: older proposals that are not never will be."""
-        lost = [
-            (request_id, waiter)
-            for request_id, waiter in self._waiters.items()
-            if waiter.term < term
-        ]
-        for request_id, waiter in lost:
-            again = self._offer(waiter.kind, waiter.data)
-            self._waiters[request_id] = waiter._replace(term=again)
+        waiters = self._waiters
+        lost = [request_id for request_id, waiter in waiters.items() if waiter.term < term]
+        for request_id in lost:
+            waiter = waiters.pop(request_id)
+            again = self._ids.next()
+            data = _with_request_id(waiter.kind, waiter.data, again)
+            waiters[again] = waiter._replace(data=data, term=self._offer(waiter.kind, data))
 
     def doubt_all(self) -> None:
         """The state has come as a snapshot: what it contains of our proposals is not known."""
@@ -217,38 +246,70 @@ class Pending:
         """Give up whoever has waited too long."""
         self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         self._sweeps += 1
-        for waiter in self._take_waiters(self._sweeps):
+        self._sample_due = True
+        for waiter in _take_due(self._waiters, self._sweeps):
+            self.failed += 1
             waiter.done(self._timed_out())
-        for reader in self._take_readers(self._sweeps):
+        for reader in _take_due(self._readers, self._sweeps):
             reader.done(self._timed_out())
 
-    def _take_waiters(self, sweep: int | None) -> list[Waiter]:
-        """Remove those whose time was up by this sweep, or all."""
-        due: list[int] = []
-        # All wait equally long, so that those who came first are first.
-        for request_id, waiter in self._waiters.items():
-            if sweep is not None and waiter.last_sweep > sweep:
-                break
-            due.append(request_id)
-        return [self._waiters.pop(request_id) for request_id in due]
+    def _timed(self, done: Done) -> Done:
+        """Have this proposal measured, and no other until the next sweep."""
+        self._sample_due = False
+        started = time.perf_counter()
 
-    def _take_readers(self, sweep: int | None) -> list[_Reader]:
-        due: list[int] = []
-        for request_id, reader in self._readers.items():
-            if sweep is not None and reader.last_sweep > sweep:
-                break
-            due.append(request_id)
-        return [self._readers.pop(request_id) for request_id in due]
+        def measured(result: Result) -> None:
+            self.durations.add(time.perf_counter() - started)
+            done(result)
+
+        return measured
 
     def _timed_out(self) -> RaftInternal:
+        """Say what may be the reason, in etcd's words."""
         began = self._loop.time() - self._timeout_seconds
+        leader = self._node.core.leader
         cause = "etcdserver: request timed out"
-        if self._node.core.leader == 0:
-            cause += ", possibly due to connection lost"
-        elif began < self._leader_lost_at:
+        if leader and began < self._leader_lost_at:
             cause += ", possibly due to previous leader failure"
+        elif not self._was_connected(leader, since=began):
+            cause += ", possibly due to connection lost"
         return RaftInternal(cause)
+
+    def _was_connected(self, leader: int, *, since: float) -> bool:
+        """Whether we could reach the leader all the time; without another one, a quorum."""
+        own = self._member_id
+
+        def is_reached(member: int) -> bool:
+            active_since = self._transport.active_since(member)
+            return member == own or (active_since is not None and active_since < since)
+
+        if leader not in (0, own):
+            return is_reached(leader)
+        voters = self._node.core.configuration.voters
+        return 2 * sum(map(is_reached, voters)) > len(voters)
+
+
+def _take_due(waiting: dict[int, W], sweep: int) -> list[W]:
+    """Remove and return those whose time is up by this sweep."""
+    due = [request_id for request_id, it in waiting.items() if it.last_sweep <= sweep]
+    return [waiting.pop(request_id) for request_id in due]
 
 
 def _request_id(kind: int, data: bytes) -> int:
-    return request_id_of(decode_change(data).context if kind == CONFIG else data)
+    """Return the request id of a proposal; 0, which nobody has, for what is none."""
+    try:
+        return request_id_of(decode_change(data).context if kind == CONFIG else data)
+    except ValueError as error:
+        # It comes from another member, as an answer to what we have never asked.
+        log.warning("ignored a rejection: %s", error)
+        return 0
+
+
+def _with_request_id(kind: int, data: bytes, request_id: int) -> bytes:
+    """Return a proposal of ours under another request id."""
+    if kind == CONFIG:
+        change = decode_change(data)
+        context = decode_member_change(change.context)._replace(request_id=request_id)
+        return encode_change(change._replace(context=encode_member_change(context)))
+    request = decode(data)
+    return encode(request_id, request.now, request.command, request.auth_revision)

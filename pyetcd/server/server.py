@@ -63,6 +63,8 @@ SYNC_LIMIT: Final = 1_000
 # A snapshot is worth its cost once the log has grown by this share of it: so the bytes written
 # for snapshots stay proportional to those written by users, however large the store is.
 SNAPSHOT_SHARE: Final = 0.5
+# Few large values fill the memory before there are `-snapshot-count` of them.
+SNAPSHOT_LOG_BYTES: Final = 64 << 20
 # How often a member that starts looks whether it can reach a quorum, and how many looks the next
 # one in line lets pass before it campaigns too.
 FIRST_ELECTION_SECONDS: Final = 0.02
@@ -98,6 +100,7 @@ class Server:
         self.now = clock
         self.store = Store()
         self.applier = Applier(self.store, cluster, self)
+        self.auth = self.applier.auth
         self._loop = asyncio.get_running_loop()
         self.traffic = Traffic()
         self.leader_since = 0.0
@@ -113,6 +116,7 @@ class Server:
         self._first_election_turn = 0
         self._snapshot_index = 0
         self._on_removed = on_removed
+        self._leaving = False
         self._stopping = False
 
     def attach_transport(self, transport: Transport) -> None:
@@ -131,10 +135,14 @@ class Server:
         self._hasten_first_election()
         self._publish()
 
-    async def stop(self) -> None:
-        """Hand the leadership over, if we have it, and answer whoever still waits."""
+    async def leave_office(self) -> None:
+        """Hand the leadership over, if we have it; requests are taken and answered all the while."""
         self._stopping = True
         await self._hand_over()
+
+    def stop(self) -> None:
+        """Answer whoever still waits."""
+        self._stopping = True
         if self._sync_timer is not None:
             self._sync_timer.cancel()
         self._pending.stop()
@@ -166,15 +174,22 @@ class Server:
         """The last applied entry of the log."""
         return self.applier.raft_index
 
+    @property
+    def pending(self) -> Pending:
+        """Who waits for the log; to look at, never to change."""
+        return self._pending
+
     # ------------------------------------------------------------------------------- requests
 
     def propose(self, command: Command, done: Done) -> None:
         """Have a command applied by all members, then call `done` with its result.
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
-        cluster did not answer in time: then it may or may not happen later.
+        cluster did not answer in time: then it may or may not happen later. It gets AuthChanged if
+        what permits the command, which is to be checked right before, does not do so any more when
+        its turn comes.
         """
-        self._pending.propose(command, done)
+        self._pending.propose(command, done, self.auth.revision_in_force)
 
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store holds all that any member has acknowledged before now."""
@@ -243,9 +258,6 @@ class Server:
         self.leader_since = self._loop.time()
         if leadership.role == "leader":
             self._syncing = False
-            if self.cluster.version is None:
-                # Every member of this build speaks one version: there is nobody to ask.
-                self.propose(SetVersion(CLUSTER_VERSION), _ignore)
             self._arm_sync()
 
     def _hasten_first_election(self) -> None:
@@ -276,7 +288,7 @@ class Server:
         active = [
             (progress.match_index, follower)
             for follower, progress in sorted(followers.items())
-            if progress.recent_active
+            if progress.recent_active and self.transport.active_since(follower) is not None
         ]
         if not active:
             return
@@ -293,21 +305,19 @@ class Server:
 
     def on_applied(self) -> None:
         """Entries were applied; see `Observer`."""
-        log_grown = self.raft_index - self._snapshot_index
-        if log_grown >= self.config.snapshot_count:
-            self._save_snapshot_if_worth()
-        if self._sync_timer is None:
-            self._arm_sync()
+        if self._is_snapshot_worth():
+            # What is being applied counts as applied only when all of its batch is.
+            self._loop.call_soon(self._save_snapshot)
+        self._arm_sync()
 
-    def _save_snapshot_if_worth(self) -> None:
+    def _is_snapshot_worth(self) -> bool:
         raft_log = self.node.core.log
-        if self._snapshot_index < raft_log.base.index:
-            self._snapshot_index = raft_log.base.index
-        log_bytes = raft_log.size_since(self._snapshot_index)
-        if log_bytes < SNAPSHOT_SHARE * self.applier.snapshot_bytes:
-            return
-        # The entry that is being applied counts as applied only when all of its batch is.
-        self._loop.call_soon(self._save_snapshot)
+        begin = max(self._snapshot_index, raft_log.base.index)
+        log_bytes = raft_log.size_since(begin)
+        is_long = self.raft_index - begin >= self.config.snapshot_count
+        return (is_long or log_bytes >= SNAPSHOT_LOG_BYTES) and (
+            log_bytes >= SNAPSHOT_SHARE * self.applier.snapshot_bytes
+        )
 
     def _save_snapshot(self) -> None:
         if not self._stopping and self.node.save_snapshot():
@@ -315,7 +325,7 @@ class Server:
 
     def _arm_sync(self) -> None:
         """Have the expired keys removed as soon as there are some; only the leader does."""
-        if self._syncing or self._stopping or not self.is_leader:
+        if self._sync_timer is not None or self._syncing or self._stopping or not self.is_leader:
             return
         expiration = self.store.next_expiration()
         if expiration is None:
@@ -384,11 +394,28 @@ class Server:
     def on_term_began(self, term: int) -> None:
         """See `pyetcd.server.apply.Observer`."""
         self._pending.term_began(term)
+        # Only from here on a leader knows all that was committed before it, a version included.
+        if self.is_leader and self.cluster.version is None:
+            # Every member of this build speaks one version: there is nobody to ask.
+            self.propose(SetVersion(CLUSTER_VERSION), _ignore)
 
     def _leave(self) -> None:
+        """End soon; several peers may say that we must, and the log, too."""
+        if self._leaving or self._stopping:
+            return
+        self._leaving = True
         log.error("the member has been permanently removed from the cluster")
         log.error("the data-dir used by this member must be removed.")
-        self._loop.call_later(FAREWELL_SECONDS, self._on_removed)
+        elections = 2 * self.config.election_milliseconds / 1000
+        deadline = self._loop.time() + max(FAREWELL_SECONDS, elections)
+        self._loop.call_later(FAREWELL_SECONDS, self._end_when_superseded, deadline)
+
+    def _end_when_superseded(self, deadline: float) -> None:
+        """End, but as a leader not before another one leads: without us perhaps nobody could."""
+        if self.is_leader and self._loop.time() < deadline:
+            self._loop.call_later(FAREWELL_SECONDS, self._end_when_superseded, deadline)
+        else:
+            self._on_removed()
 
     # ------------------------------------------------------------------ what the transport tells
 
@@ -422,7 +449,7 @@ class Server:
 
     def on_rejected_by_peer(self, peer_id: int, error: PeerRejected) -> None:
         """The peer refuses us."""
-        if isinstance(error, MemberRemoved) and not self._stopping:
+        if isinstance(error, MemberRemoved):
             self._leave()
 
     def on_snapshot_sent(self, peer_id: int, *, delivered: bool) -> None:

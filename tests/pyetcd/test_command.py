@@ -13,7 +13,13 @@ from pyetcd.command import (
     CompareAndSwap,
     Create,
     CreateInOrder,
+    CreateRole,
+    CreateUser,
     Delete,
+    DeleteRole,
+    DeleteUser,
+    DisableAuth,
+    EnableAuth,
     MemberChange,
     Publish,
     Request,
@@ -22,6 +28,8 @@ from pyetcd.command import (
     Sync,
     Update,
     UpdateMember,
+    UpdateRole,
+    UpdateUser,
     decode,
     decode_member_change,
     encode,
@@ -43,14 +51,22 @@ ONE_OF_EACH: list[Command] = [
     Publish(2**64 - 1, "infra0", ("http://127.0.0.1:2379",)),
     UpdateMember(1, ("http://127.0.0.1:2380", "http://127.0.0.1:7001")),
     SetVersion("2.3.0"),
+    CreateUser("joe", "$2a$10$hash", None, True),
+    UpdateUser("joe", "", ("reader",), ("writer", "\udcff")),
+    DeleteUser("joe"),
+    CreateRole("reader", (("/*", "/a"), None), (None, ()), None),
+    UpdateRole("reader", ("/b",), (), (), ("/c*",)),
+    DeleteRole("reader"),
+    EnableAuth(),
+    DisableAuth(),
 ]
 
 
 @pytest.mark.parametrize("command", ONE_OF_EACH, ids=lambda command: type(command).__name__)
 def test_command_encoded_and_decoded_is_the_same(command: Command) -> None:
-    """Every kind of command keeps its class, fields, id and clock."""
-    decoded = decode(encode(2**64 - 1, NOW, command))
-    assert decoded == Request(2**64 - 1, NOW, command)
+    """Every kind of command keeps its class, fields, id, clock and permission."""
+    decoded = decode(encode(2**64 - 1, NOW, command, 7))
+    assert decoded == Request(2**64 - 1, NOW, command, 7)
     assert type(decoded.command) is type(command)
 
 
@@ -74,9 +90,9 @@ def test_command_with_any_bytes_as_key_and_value_keeps_them(key: bytes, value: b
         b"\xc1",
         msgpack.packb(5),
         msgpack.packb([]),
-        msgpack.packb([99, 1, 2]),
-        msgpack.packb([1, 1, 2, "/too/short"]),
-        msgpack.packb([6, 1, 2, "/too/long", True, True, True]),
+        msgpack.packb([99, 1, 2, 0]),
+        msgpack.packb([1, 1, 2, 0, "/too/short"]),
+        msgpack.packb([6, 1, 2, 0, "/too/long", True, True, True]),
     ],
 )
 def test_decode_of_what_is_no_command_raises_bad_command(data: bytes) -> None:
@@ -133,17 +149,18 @@ def test_decode_of_what_is_no_member_change_raises_bad_command(context: bytes) -
     [
         (0, NOW),
         (5, NOW + 5_000_000_000),
-        # Overflows to a date before 2000, which the store takes for "never".
+        # Overflow to a date before 2000, which the store takes for "never".
         (10_000_000_000, NOW + (10**19 - 2**64)),
+        (2**63 // 10**9, NOW + 2**63 // 10**9 * 10**9 - 2**64),
         (2**64 - 1, NOW - 1_000_000_000),
     ],
 )
 def test_ttl_expiration_of_any_ttl_is_what_go_computes(ttl_seconds: int, expiration: int) -> None:
-    """The product wraps around in 64 bits with a sign."""
-    assert ttl_expiration(ttl_seconds, NOW) == max(1, expiration)
+    """Product and sum wrap around in 64 bits with a sign."""
+    assert ttl_expiration(ttl_seconds, NOW) == expiration
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(1, 2**63 - 1))
 def test_ttl_expiration_always_fits_64_bits_with_a_sign(ttl_seconds: int, now: int) -> None:
     """Whatever is asked for, the command can be encoded and compared."""
-    assert 1 <= ttl_expiration(ttl_seconds, now) < 2**63
+    assert -(2**63) <= ttl_expiration(ttl_seconds, now) < 2**63

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pyetcd.auth import Auth
 from pyetcd.cluster import Cluster, Member
 from pyetcd.server.apply import Done
 from pyetcd.server.server import ReadDone
@@ -65,6 +66,7 @@ class FakeServer:
     raft_index: int = 12
     members: tuple[Member, ...] = (SECOND, FIRST)
     store: Store = field(default_factory=Store)
+    auth: Auth = field(default_factory=Auth)
     transport: FakeTransport = field(default_factory=FakeTransport)
     # What is under way, in the order in which it was asked for.
     changes: list[tuple[str, int, Urls]] = field(default_factory=list)

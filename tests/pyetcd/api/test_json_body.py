@@ -46,6 +46,29 @@ def test_blanks_are_those_of_json():
 
 
 @pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "unexpected end of JSON input"),
+        (b'{"a":[', "unexpected end of JSON input"),
+        (b"x", "invalid character 'x' looking for beginning of value"),
+        (b"{'a':1}", r"invalid character '\'' looking for beginning of object key string"),
+        (b'{"a":1,}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"a" 1}', "invalid character '1' after object key"),
+        (b'{"a":[1 2]}', "invalid character '2' after array element"),
+        (b'{"b":[1],"a":1 "c"}', "invalid character '\"' after object key:value pair"),
+        (b'{"a[{\\"":1;', "invalid character ';' after object key:value pair"),
+        (b'{"a":"\n"}', r"invalid character '\n' in string literal"),
+        (b"[1]", "json: cannot unmarshal array into Go value of type T"),
+    ],
+)
+def test_bad_json_is_named_in_gos_words(body, words):
+    """People search for these sentences."""
+    with pytest.raises(BadBody) as raised:
+        read_field(body, "a", go_type="T")
+    assert str(raised.value) == words
+
+
+@pytest.mark.parametrize(
     ("value", "kind"),
     [(True, "bool"), (1, "number"), (1.5, "number"), ("", "string"), ([], "array")],
 )

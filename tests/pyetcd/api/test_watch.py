@@ -1,0 +1,211 @@
+"""Proves that watches begin at once, and tell what etcd tells, to as many as wait."""
+
+import json
+
+import pytest
+
+from pyetcd.store import Store
+from tests.http import Response, Wire
+from tests.pyetcd.api.direct import NOW, Client
+
+
+def head(wire: Wire) -> Response:
+    """What the client of a watch has so far."""
+    (response,) = wire.responses("GET")
+    return response
+
+
+def seen(wire: Wire) -> list[tuple[str, str, int]]:
+    """The events that the client has: action, key, index."""
+    events = [json.loads(chunk) for chunk in head(wire).chunks]
+    return [
+        (event["action"], event["node"]["key"], event["node"]["modifiedIndex"]) for event in events
+    ]
+
+
+def is_ended(wire: Wire) -> bool:
+    """Whether the answer is complete."""
+    return head(wire).framing == "chunked"
+
+
+def test_watch_sends_its_header_at_once():
+    """Clients in Go give up on headers that do not come."""
+    client = Client()
+    client.put("/k")
+    wire = client.begin("GET", "/k?wait=true")
+    response = head(wire)
+    assert (response.status, response.framing) == (200, "chunked, not ended")
+    assert response.header("Content-Type") == "application/json"
+    assert response.header("X-Etcd-Cluster-Id") == "c1"
+    assert response.header("X-Etcd-Index") == "1"
+    assert response.header("X-Raft-Index") == "1"
+    assert response.header("X-Raft-Term") == "3"
+    assert response.chunks == []
+
+
+def test_watch_is_answered_by_the_next_event():
+    """One event as one chunk; then the connection is free for the next request."""
+    client = Client()
+    client.put("/k", "old")
+    wire = client.begin("GET", "/k?wait=true")
+    put = client.put("/k", "new")
+    assert head(wire).chunks == [put.body]
+    assert is_ended(wire)
+    assert client.store.watcher_count == 0
+    assert not wire.transport.closing
+    client.put("/k", "newer")
+    assert len(head(wire).chunks) == 1
+
+
+def test_watch_sees_its_own_key_only():
+    """Unless it is recursive."""
+    client = Client()
+    plain = client.begin("GET", "/d?wait=true")
+    recursive = client.begin("GET", "/d?wait=true&recursive=true")
+    client.put("/other")
+    client.put("/d/k")
+    assert (seen(plain), seen(recursive)) == ([], [("set", "/d/k", 2)])
+
+
+def test_stream_goes_on():
+    """Until the client goes."""
+    client = Client()
+    wire = client.begin("GET", "/k?wait=true&stream=true")
+    for _ in range(3):
+        client.put("/k")
+    client.ask("DELETE", "/k")
+    # A stream on the very key that goes is told twice.
+    assert seen(wire) == [("set", "/k", index) for index in (1, 2, 3)] + [("delete", "/k", 4)] * 2
+    assert not is_ended(wire)
+    assert client.store.watcher_count == 1
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_watch_that_is_left_is_forgotten(stream: str):
+    """Nothing waits for nobody."""
+    client = Client()
+    wire = client.begin("GET", f"/k?wait=true&stream={stream}")
+    assert client.store.watcher_count == 1
+    wire.disconnect()
+    assert client.store.watcher_count == 0
+    client.put("/k")
+
+
+def test_watch_of_the_past_is_answered_from_history():
+    """At once, with the first event from there on."""
+    client = Client()
+    for _ in range(3):
+        client.put("/k")
+    wire = client.begin("GET", "/k?wait=true&waitIndex=2")
+    assert seen(wire) == [("set", "/k", 2)]
+    assert is_ended(wire)
+    assert head(wire).header("X-Etcd-Index") == "3"
+    assert client.store.watcher_count == 0
+
+
+def test_stream_of_the_past_gets_one_event_and_then_nothing():
+    """etcd has never registered it."""
+    client = Client()
+    for _ in range(3):
+        client.put("/k")
+    wire = client.begin("GET", "/k?wait=true&stream=true&waitIndex=2")
+    client.put("/k")
+    assert seen(wire) == [("set", "/k", 2)]
+    assert not is_ended(wire)
+    assert client.store.watcher_count == 0
+    wire.disconnect()
+
+
+def test_watch_of_the_future_waits():
+    """Earlier events are not for it."""
+    client = Client()
+    wire = client.begin("GET", "/k?wait=true&waitIndex=3")
+    client.put("/k")
+    client.put("/k")
+    assert seen(wire) == []
+    client.put("/k")
+    assert seen(wire) == [("set", "/k", 3)]
+
+
+def test_watch_of_what_is_forgotten_is_refused():
+    """History has a thousand events."""
+    client = Client()
+    for _ in range(1_100):
+        client.store.set("/k", "v", NOW)
+    answer = client.ask("GET", "/k?wait=true&waitIndex=5")
+    assert answer.status == 400
+    assert json.loads(answer.body)["errorCode"] == 401
+    assert answer.header("X-Etcd-Index") == "1100"
+    assert client.store.watcher_count == 0
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_watch_that_lost_events_ends(stream: str):
+    """A snapshot is further on than history goes back: it ends without an event."""
+    client = Client()
+    wire = client.begin("GET", f"/k?wait=true&stream={stream}")
+    newer = Store()
+    for _ in range(1_100):
+        newer.set("/k", "v", NOW)
+    client.store.install(newer)
+    assert seen(wire) == []
+    assert is_ended(wire)
+    assert client.store.watcher_count == 0
+
+
+def test_watchers_of_one_event_share_its_bytes():
+    """A thousand of them cost one rendering and one frame."""
+    client = Client()
+    wires = [client.begin("GET", "/k?wait=true&stream=true") for _ in range(3)]
+    for _ in range(2):
+        client.put("/k")
+        frames = [wire.transport.writes[-1] for wire in wires]
+        assert frames[0] is frames[1] is frames[2]
+    assert seen(wires[0]) == seen(wires[2]) == [("set", "/k", 1), ("set", "/k", 2)]
+
+
+def test_watch_behind_another_request_begins_after_it():
+    """On one connection requests are carried out in order: it does not see what they wrote."""
+    client = Client()
+    client.server.holds = True
+    wire = client.begin("PUT", "/k", b"value=v")
+    held = client.server.held.pop()
+    client.server.holds = False
+    wire.send(b"GET /v2/keys/k?wait=true HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert wire.sent == b""
+    client.server.apply(*held)
+    client.put("/k")
+    put, watch = wire.responses("PUT", "GET")
+    assert put.status == 201
+    assert json.loads(watch.body)["node"]["modifiedIndex"] == 2
+
+
+def test_watch_over_an_old_http_ends_with_its_connection():
+    """Without chunks, the connection's end is the answer's."""
+    client = Client()
+    wire = client.begin("GET", "/k?wait=true", version="1.0")
+    client.put("/k")
+    assert wire.settle().lost
+    response = wire.response()
+    assert response.framing == "close"
+    assert json.loads(response.body)["node"]["key"] == "/k"
+
+
+def test_expired_key_wakes_its_watch():
+    """As any other change."""
+    client = Client()
+    client.ask("PUT", "/k", b"value=v&ttl=1")
+    wire = client.begin("GET", "/k?wait=true")
+    client.store.expire(NOW + 2_000_000_000, 10)
+    assert seen(wire) == [("expire", "/k", 2)]
+
+
+def test_refresh_wakes_nobody():
+    """Its index is taken all the same."""
+    client = Client()
+    client.ask("PUT", "/k", b"value=v&ttl=5")
+    wire = client.begin("GET", "/k?wait=true")
+    client.ask("PUT", "/k", b"ttl=9&refresh=true")
+    assert seen(wire) == []
+    client.put("/k")
+    assert seen(wire) == [("set", "/k", 3)]

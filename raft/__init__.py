@@ -30,6 +30,7 @@ from raft.confchange import (
 )
 from raft.core import Core
 from raft.driver import Driver
+from raft.durations import BOUNDS, Durations
 from raft.entry import (
     CONFIG,
     NOOP,
@@ -49,15 +50,19 @@ from raft.errors import (
     RaftError,
     Stopped,
 )
+from raft.inspection import Inspection, cut, inspect, read_newest_snapshot, set_aside
 from raft.interfaces import Recovered, Rejected, StateMachine, Storage, Transport, Write
 from raft.messages import Append, AppendResponse, Envelope
-from raft.node import Leadership, Node
+from raft.node import DiskDurations, Leadership, Node
+from raft.recovery import Unrecoverable
+from raft.snapshots import encode_snapshot, read_snapshot
 from raft.state import CoreConfig, Status
 from raft.storage import DiskStorage, MemoryStorage, StorageConfig
 
 __all__ = [
     "ADD_LEARNER",
     "ADD_VOTER",
+    "BOUNDS",
     "CONFIG",
     "NOOP",
     "NORMAL",
@@ -71,12 +76,15 @@ __all__ = [
     "Core",
     "CoreConfig",
     "CorruptRecord",
+    "DiskDurations",
     "DiskStorage",
     "Driver",
+    "Durations",
     "Entry",
     "EntryID",
     "Envelope",
     "HardState",
+    "Inspection",
     "Leadership",
     "MemoryStorage",
     "Node",
@@ -93,7 +101,14 @@ __all__ = [
     "Storage",
     "StorageConfig",
     "Transport",
+    "Unrecoverable",
     "Write",
+    "cut",
     "decode_change",
     "encode_change",
+    "encode_snapshot",
+    "inspect",
+    "read_newest_snapshot",
+    "read_snapshot",
+    "set_aside",
 ]

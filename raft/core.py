@@ -227,7 +227,7 @@ class Core:
         state, role = self._state, self._role
         if state.messages or state.forwards or state.reads or state.rejected:
             return True
-        if isinstance(role, Leader) and role.needs_flush:
+        if isinstance(role, Leader) and role.flush_wanted:
             return True
         if self._writing is None and (state.promises or self._needs_write()):
             return True

@@ -52,6 +52,7 @@ class Driver:
         first_context: int,
         read_retry_ticks: int,
         log: logging.Logger,
+        catch_up_entries: int = CATCH_UP_ENTRIES,
     ) -> None:
         """`first_context` must differ between runs of one server: late answers are no answers."""
         assert first_context >= 1, f"contexts begin at 1, not {first_context}"
@@ -62,6 +63,7 @@ class Driver:
         self._log = log
         self._next_context = first_context
         self._read_retry_ticks = read_retry_ticks
+        self._catch_up_entries = catch_up_entries
         # Reads for which no leader has been asked yet.
         self._new_reads: list[ReadDone] = []
         # Asked under a context, not answered: the callbacks, and the ticks left until they are
@@ -193,7 +195,7 @@ class Driver:
             return  # the leader has sent a newer one meanwhile
         core.snapshot_saved(meta)
         log = core.log
-        keep_from = max(log.base.index, meta.index - CATCH_UP_ENTRIES)
+        keep_from = max(log.base.index, meta.index - self._catch_up_entries)
         while keep_from < meta.index and log.size_since(keep_from) > CATCH_UP_BYTES:
             keep_from += max(1, (meta.index - keep_from) // 2)
         if keep_from > log.base.index:

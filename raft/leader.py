@@ -35,14 +35,17 @@ from raft.messages import (
 from raft.progress import Progress, ProgressState
 from raft.quorum import has_quorum, joint_committed_index
 from raft.read_index import ReadQueue
-from raft.state import FollowerStatus, State, StepDown, Transition
-
-# Why a leader drops a proposal; texts for a person.
-TRANSFERRING: Final = "leadership is being transferred"
-LOG_FULL: Final = "too many proposals are not committed yet"
-LEAVING: Final = "the leader has left the cluster and waits for the next one"
-TERM_TOO_YOUNG: Final = "the leader has not committed an entry of its own term yet"
-CHANGE_PENDING: Final = "another configuration change is not applied yet"
+from raft.state import (
+    CHANGE_PENDING,
+    LEAVING,
+    LOG_FULL,
+    TERM_TOO_YOUNG,
+    TRANSFERRING,
+    FollowerStatus,
+    State,
+    StepDown,
+    Transition,
+)
 
 _LEAVE_JOINT: Final = encode_change(ConfigChange(()))
 
@@ -59,12 +62,11 @@ class Leader:
     """
 
     __slots__ = (
-        "_flush_wanted",
-        "_heartbeat_elapsed",
         "_nudged",
-        "_quorum_elapsed",
-        "_transfer_elapsed",
+        "_ticks",
+        "_transfer_end",
         "first_index",
+        "flush_wanted",
         "held_reads",
         "leaving",
         "pending_config_index",
@@ -97,10 +99,11 @@ class Leader:
         self.transferee = 0
         # Not a voter any more: leads on, without counting itself, until another one does.
         self.leaving = False
-        self._transfer_elapsed = 0
-        self._heartbeat_elapsed = 0
-        self._quorum_elapsed = 0
-        self._flush_wanted = True
+        # The tick at which the transfer is given up, counted as the leader's ticks are.
+        self._transfer_end = 0
+        self._ticks = 0
+        # Whether `flush` might send anything.
+        self.flush_wanted = True
         # Have answered a heartbeat and miss entries: are sent an Append, even an empty one, whose
         # rejection tells whether something was lost.
         self._nudged: set[int] = set()
@@ -110,18 +113,12 @@ class Leader:
     def tick(self) -> Transition | None:
         """Let one tick pass: heartbeats, and whether a quorum still answers (thesis 6.2)."""
         config = self.state.config
-        if self.transferee:
-            self._transfer_elapsed += 1
-            if self._transfer_elapsed >= config.election_ticks:
-                self._abort_transfer("it takes too long")
-        self._quorum_elapsed += 1
-        if self._quorum_elapsed >= config.election_ticks:
-            self._quorum_elapsed = 0
-            if not self._check_quorum():
-                return StepDown("a quorum is not active")
-        self._heartbeat_elapsed += 1
-        if self._heartbeat_elapsed >= config.heartbeat_ticks:
-            self._heartbeat_elapsed = 0
+        self._ticks += 1
+        if self.transferee and self._ticks >= self._transfer_end:
+            self._abort_transfer("it takes too long")
+        if self._ticks % config.election_ticks == 0 and not self._check_quorum():
+            return StepDown("a quorum is not active")
+        if self._ticks % config.heartbeat_ticks == 0:
             self._send_heartbeats()
             if self.leaving:
                 self._find_successor()
@@ -194,7 +191,7 @@ class Leader:
             "%x starts to transfer leadership to %x at term %d", own, transferee, state.term
         )
         self.transferee = transferee
-        self._transfer_elapsed = 0
+        self._transfer_end = self._ticks + state.config.election_ticks
         self._hand_over_if_caught_up()
 
     def unreachable(self, server_id: int) -> None:
@@ -202,7 +199,7 @@ class Leader:
         progress = self.progress.get(server_id)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe()
-            self._flush_wanted = True
+            self.flush_wanted = True
 
     def snapshot_reported(self, server_id: int, *, delivered: bool) -> None:
         """Note what became of the snapshot that was sent to this server."""
@@ -219,7 +216,7 @@ class Leader:
                 state.log.append([entry])
                 self.pending_config_index = entry.index
                 self.uncommitted_bytes += len(entry.data) + ENTRY_OVERHEAD
-                self._flush_wanted = True
+                self.flush_wanted = True
 
     def configured(self) -> None:
         """Adapt to the configuration that has come into force."""
@@ -239,36 +236,30 @@ class Leader:
                 # It must be given the time to answer before it counts as silent.
                 progress.recent_active = True
             self.progress[server_id] = progress
+        for server_id in sorted(known.keys() - self.progress.keys() - {state.config.server_id}):
+            self._say_farewell(server_id, known[server_id])
         if self.transferee and self.transferee not in state.configuration.voters:
             self._abort_transfer("it is not a voter any more")
         # A smaller quorum may hold, or have confirmed, more than the one before.
         self._advance_commit()
         self._confirm_reads()
-        self._flush_wanted = True
+        self.flush_wanted = True
 
     # ------------------------------------------------------------------------------ outputs
 
     def describe_followers(self) -> dict[int, FollowerStatus]:
         """Return where every other server stands."""
         return {
-            server_id: FollowerStatus(
-                *(progress.match_index, progress.next_index),
-                *(progress.state, progress.recent_active),
-            )
+            server_id: FollowerStatus.of(progress)
             for server_id, progress in self.progress.items()
             if server_id != self.state.config.server_id
         }
 
-    @property
-    def needs_flush(self) -> bool:
-        """Whether `flush` might send anything."""
-        return self._flush_wanted
-
     def flush(self) -> None:
         """Send every follower what it lacks: entries, the commit index, or the round of reads."""
-        if not self._flush_wanted:
+        if not self.flush_wanted:
             return
-        self._flush_wanted = False
+        self.flush_wanted = False
         if self.reads.needs_heartbeat:
             self._send_heartbeats()
             self._confirm_reads()  # alone, no answer is needed
@@ -300,7 +291,7 @@ class Leader:
         self.uncommitted_bytes = after
         log = state.log
         log.append((Entry(log.last_index + 1, state.term, kind, data),))
-        self._flush_wanted = True
+        self.flush_wanted = True
 
     def _take_proposals(self, proposer: int, proposals: list[tuple[int, bytes]]) -> None:
         refused: dict[str, list[tuple[int, bytes]]] = {}
@@ -361,6 +352,12 @@ class Leader:
         entries = log.slice(next_index, max_bytes) if with_entries else []
         return Append(next_index - 1, log.term(next_index - 1), log.commit_index, entries)
 
+    def _say_farewell(self, server_id: int, progress: Progress) -> None:
+        """Tell a server that has left that it has: nobody sends it anything after this."""
+        is_compacted = progress.next_index <= self.state.log.base.index
+        if progress.state is ProgressState.REPLICATE and not is_compacted:
+            self.state.send(server_id, self._make_append(progress.next_index, with_entries=False))
+
     def _send_snapshot(self, server_id: int, progress: Progress) -> None:
         state = self.state
         if not progress.recent_active:
@@ -403,7 +400,7 @@ class Leader:
         if server_id == self.state.config.server_id:
             return
         if progress.next_index <= log.last_index or progress.sent_commit < log.commit_index:
-            self._flush_wanted = True
+            self.flush_wanted = True
         if server_id == self.transferee:
             self._hand_over_if_caught_up()
 
@@ -415,7 +412,7 @@ class Leader:
         # Skip all of our entries that cannot be in the follower's log either (thesis 3.5).
         hint = self.state.log.find_hint(reject.hint_index, reject.hint_term)
         if progress.rejected(reject.rejected_index, hint.index + 1):
-            self._flush_wanted = True
+            self.flush_wanted = True
 
     def _heartbeat_answered(self, server_id: int, read_round: int) -> None:
         progress = self.progress.get(server_id)
@@ -425,7 +422,7 @@ class Leader:
         is_probed = progress.state is ProgressState.PROBE
         if is_probed or progress.match_index < self.state.log.last_index:
             self._nudged.add(server_id)
-            self._flush_wanted = True
+            self.flush_wanted = True
         self.reads.acknowledged(server_id, read_round)
         self._confirm_reads()
 
@@ -440,7 +437,7 @@ class Leader:
         if raft_index > log.commit_index and log.term(raft_index) == state.term:
             log.commit_to(raft_index)
             self.uncommitted_bytes = log.size_since(raft_index)
-            self._flush_wanted = True
+            self.flush_wanted = True
             held, self.held_reads = self.held_reads, []
             for requester, context in held:
                 self.reads.add(requester, context, raft_index)
@@ -452,7 +449,7 @@ class Leader:
             self.held_reads.append((requester, context))
         else:
             self.reads.add(requester, context, commit_index)
-            self._flush_wanted = True
+            self.flush_wanted = True
 
     def _confirm_reads(self) -> None:
         state = self.state

@@ -141,7 +141,11 @@ class HeartbeatResponse:
 
 @dataclass(slots=True)
 class Propose:
-    """A follower passes proposals on to the leader (thesis 6.2)."""
+    """A follower passes proposals on to the leader (thesis 6.2).
+
+    A network that repeats it puts its proposals into the log twice: to tell them apart is the
+    business of the state machine. The transport never does (docs/peer-protocol.md).
+    """
 
     proposals: list[tuple[int, bytes]]  # (kind, data); kind is NORMAL or CONFIG
 

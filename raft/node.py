@@ -11,14 +11,16 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from raft.confchange import ConfigChange
 from raft.core import Core
 from raft.driver import Driver, ReadDone
+from raft.durations import Durations
 from raft.entry import SnapshotMeta
 from raft.errors import Stopped
 from raft.interfaces import Recovered, StateMachine, Transport, Write
@@ -80,6 +82,17 @@ class DiskThread:
                 return  # the loop is closed: nobody waits for the answer any more
 
 
+@dataclass(slots=True)
+class DiskDurations:
+    """How long the disk has taken; for whoever wants to know."""
+
+    # Writes to the log, each until it is durable.
+    writes: Durations = field(default_factory=Durations)
+    # Snapshots, and what of that was spent on encoding them.
+    snapshots: Durations = field(default_factory=Durations)
+    encodings: Durations = field(default_factory=Durations)
+
+
 class LoopStorage:
     """A `DiskStorage` behind two threads: `raft.interfaces.Storage` for the driver."""
 
@@ -87,6 +100,7 @@ class LoopStorage:
         self, disk: DiskStorage, loop: asyncio.AbstractEventLoop, die: Die, enter: Enter
     ) -> None:
         """What is to be called when the disk has done something goes through `enter`."""
+        self.durations = DiskDurations()
         self._disk = disk
         self._loop = loop
         self._die = die
@@ -98,9 +112,10 @@ class LoopStorage:
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
         """See `raft.interfaces.Storage`."""
-        self._wal_thread.submit(
-            partial(self._disk.write_blocking, write), partial(self._enter, done)
-        )
+        self._wal_thread.submit(partial(self._write_blocking, write), partial(self._enter, done))
+        if write.snapshot is not None:
+            # The leader's snapshot has made all that was here before it superfluous.
+            self._wal_thread.submit(partial(self._disk.release, write.snapshot), _nothing)
 
     def save_snapshot(
         self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
@@ -121,15 +136,26 @@ class LoopStorage:
         self._snapshot_thread.shutdown(wait=True)
         self._disk.close()
 
+    def _write_blocking(self, write: Write) -> None:
+        started = time.perf_counter()
+        self._disk.write_blocking(write)
+        self.durations.writes.add(time.perf_counter() - started)
+
     async def _save_snapshot(
         self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
     ) -> None:
         run = partial(self._loop.run_in_executor, self._snapshot_thread)
+        started, encoding = time.perf_counter(), 0.0
         try:
             writer = await run(self._disk.begin_snapshot, meta)
             # Encoding is done here, in slices, and not in the thread: there it would hold the
             # interpreter for a whole switch interval at a time.
-            for chunk in chunks:
+            while True:
+                asked = time.perf_counter()
+                chunk = next(chunks, None)
+                encoding += time.perf_counter() - asked
+                if chunk is None:
+                    break
                 if self._stopping:
                     await run(writer.abort)
                     return
@@ -138,6 +164,8 @@ class LoopStorage:
         except Exception as error:
             self._die(error)
             return
+        self.durations.snapshots.add(time.perf_counter() - started)
+        self.durations.encodings.add(encoding)
         self._enter(done)
         # The log's files belong to the log's thread.
         self._wal_thread.submit(partial(self._disk.release, meta), _nothing)
@@ -286,6 +314,11 @@ class Node:
         return self._core
 
     @property
+    def disk_durations(self) -> DiskDurations:
+        """How long the disk has taken so far."""
+        return self._storage.durations
+
+    @property
     def leadership(self) -> Leadership:
         """Who leads, as of the last pump."""
         return self._leadership
@@ -327,4 +360,4 @@ class Node:
         self._arm()
 
 
-__all__ = ["Die", "Leadership", "Node"]
+__all__ = ["Die", "DiskDurations", "Leadership", "Node"]

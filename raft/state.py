@@ -34,11 +34,16 @@ from raft.messages import (
     Vote,
     VoteResponse,
 )
-from raft.progress import ProgressState
+from raft.progress import Progress, ProgressState
 
 # Why a proposal is dropped; texts for a person.
 NO_LEADER: Final = "no leader"
 NOT_LEADER: Final = "not the leader"
+TRANSFERRING: Final = "leadership is being transferred"
+LOG_FULL: Final = "too many proposals are not committed yet"
+LEAVING: Final = "the leader has left the cluster and waits for the next one"
+TERM_TOO_YOUNG: Final = "the leader has not committed an entry of its own term yet"
+CHANGE_PENDING: Final = "another configuration change is not applied yet"
 
 _EVERYTHING: Final = 1 << 62
 
@@ -241,6 +246,14 @@ class FollowerStatus:
     next_index: int
     state: ProgressState
     recent_active: bool
+
+    @classmethod
+    def of(cls, progress: Progress) -> "FollowerStatus":
+        """Return what is to be shown of `progress`."""
+        return cls(
+            *(progress.match_index, progress.next_index),
+            *(progress.state, progress.recent_active),
+        )
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ Commands (S is a server, N a number):
   partition S,S S ... | heal                  messages between the parts get lost
   hold S | release S          the disk of S stands still, and goes on
   crash S | restart S         what is not on disk is lost
-  snapshot S | compact S N | unreachable S TO | snapshot-lost S TO
+  snapshot S | compact S N | unreachable S TO
   status [S ...] | log S
 """
 
@@ -24,6 +24,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from raft.confchange import ADD_LEARNER, ADD_VOTER, REMOVE, Change, ConfigChange
 from raft.entry import CONFIG, NOOP, NORMAL, Configuration, Entry, EntryID, HardState
@@ -128,7 +129,7 @@ class Cluster:
     # The part of a partitioned network that each server is in.
     parts: dict[int, int] = field(default_factory=dict)
     voters: tuple[int, ...] = ()
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     snapshots: dict[EntryID, State] = field(default_factory=dict)
     logged: list[str] = field(default_factory=list)
     starts: int = 0
@@ -223,13 +224,6 @@ class Cluster:
         """Report that a message was lost."""
         return self._show(
             int(server), lambda it: it.do(lambda core: core.report_unreachable(int(to)))
-        )
-
-    def do_snapshot_lost(self, server: str, to: str) -> list[str]:
-        """Report that a snapshot was lost."""
-        return self._show(
-            int(server),
-            lambda it: it.do(lambda core: core.report_snapshot(int(to), delivered=False)),
         )
 
     # -------------------------------------------------------------------------------- network
@@ -338,7 +332,8 @@ class Cluster:
         self.under_way += server.run()
 
     def _take(self, sender: str, recipient: str) -> list[Envelope]:
-        taken, left = [], []
+        taken: list[Envelope] = []
+        left: list[Envelope] = []
         for envelope in self.under_way:
             matches = sender in ("*", str(envelope.sender))
             matches = matches and recipient in ("*", str(envelope.recipient))
@@ -498,6 +493,3 @@ def _details(message: Message) -> str:
         case _:
             granted: bool | None = getattr(message, "granted", None)
             return "" if granted is None else ("granted" if granted else "refused")
-
-
-__all__ = ["Block", "Cluster", "check_script", "parse_script", "run_script"]

@@ -8,6 +8,7 @@ configuration changes. Then everything is healed, and all servers must come to a
 import logging
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from raft.confchange import ADD_LEARNER, ADD_VOTER, REMOVE, Change, ConfigChange
 from raft.entry import Entry, EntryID
@@ -67,7 +68,7 @@ class Chaos:
     def __init__(self, seed: int, **options: int) -> None:
         """Start a cluster whose size, settings and troubles follow from `seed`."""
         self.random = random.Random(seed)
-        self.options = {
+        self.options: dict[str, Any] = {
             "election_ticks": self.random.choice((4, 10)),
             "heartbeat_ticks": self.random.choice((1, 2)),
             "max_append_bytes": self.random.choice((60, 1 << 20)),
@@ -90,17 +91,19 @@ class Chaos:
         self.cut: set[int] = set()
         self.loss = self.random.choice((0.0, 0.05, 0.3))
         self.repetition = self.random.choice((0.0, 0.1))
+        self.disorder = self.random.choice((0.02, 0.2, 0.7))
         rates = self.random
         self.weights = {
-            self.tick: 40,
+            self.tick: rates.choice((40, 120)),
+            self.campaign: rates.choice((0, 4, 12)),
             self.deliver: 200,
             self.propose: 20,
             self.finish_write: 40,
             self.hold: rates.choice((0, 4)),
-            self.crash: rates.choice((0, 1, 2)),
-            self.start: 3,
-            self.cut_off: rates.choice((0, 2)),
-            self.mend: 2,
+            self.crash: rates.choice((0, 2, 5)),
+            self.start: 6,
+            self.cut_off: rates.choice((0, 4)),
+            self.mend: 4,
             self.save_snapshot: rates.choice((0, 3)),
             self.read: 10,
             self.transfer: rates.choice((0, 1)),
@@ -157,7 +160,7 @@ class Chaos:
         """Stop those that have been removed: only pre-votes keep them from disturbing."""
         newest = max(self.servers.values(), key=lambda server: server.core.applied_index)
         for server_id in set(self.servers) - set(newest.core.configuration.servers):
-            if server_id in self.servers[server_id].core.configuration.voters:
+            if self.servers[server_id].core._state.is_voter:
                 del self.servers[server_id]
 
     def leader(self) -> Server:
@@ -179,13 +182,17 @@ class Chaos:
         if server := self.any_server():
             self.take(server, server.tick())
 
+    def campaign(self) -> None:
+        """Let a server start an election for no reason."""
+        if server := self.any_server():
+            self.take(server, server.do(lambda core: core.campaign()))
+
     def deliver(self) -> None:
         """Deliver any message, lose it, or deliver it twice."""
         if not self.under_way:
             return
-        # Mostly in order, or nothing would ever come about.
         position = 0
-        if self.random.random() < 0.2:
+        if self.random.random() < self.disorder:
             position = self.random.randrange(len(self.under_way))
         envelope = self.under_way[position]
         if self.random.random() >= self.repetition:

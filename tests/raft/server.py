@@ -86,7 +86,7 @@ def make_server(
     for index, term in enumerate(terms[1:], 2):
         disk.entries.append(Entry(index, term, NORMAL, b"given"))
     disk.hard_state = hard_state
-    settings = {"election_ticks": 10, "heartbeat_ticks": 1, **options}
+    settings: dict[str, Any] = {"election_ticks": 10, "heartbeat_ticks": 1, **options}
     server = Server(CoreConfig(server_id, **settings), disk, 1, _QUIET, lambda _: ())
     server.run()
     return server

@@ -159,6 +159,33 @@ def test_change_through_a_follower_is_passed_on_and_may_come_back() -> None:
     assert server.rejected == [Rejected(CONFIG, data, "why")]
 
 
+def test_removed_server_is_told_that_it_has_left() -> None:
+    """Its acknowledgement may be late, and nobody sends it anything afterwards."""
+    leader = _leader()
+    _do(leader, _change((REMOVE, 3)))
+    sent = leader.receive(2, AppendResponse(3))
+    assert leader.core.configuration.voters == (1, 2)
+    assert [it.message for it in sent if it.recipient == 3] == [Append(3, 2, 3, [])]
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "far behind"])
+def test_removed_server_that_cannot_be_told_is_left_alone(trouble: str) -> None:
+    """Where its log agrees with ours is not known, or not kept."""
+    leader = make_leader(max_inflight_messages=1)
+    leader.receive(2, AppendResponse(2))
+    if trouble == "far behind":
+        leader.receive(3, AppendResponse(2))
+    for _ in range(3):
+        leader.do(lambda core: core.propose(b"a"))
+        leader.receive(2, AppendResponse(leader.core.log.last_index))
+    leader.save_snapshot()
+    leader.compact(5)
+    _do(leader, _change((REMOVE, 3)))
+    sent = leader.receive(2, AppendResponse(6))
+    assert leader.core.configuration.voters == (1, 2)
+    assert [it for it in sent if it.recipient == 3] == []
+
+
 # ----------------------------------------------------------------------------------------- joint
 
 

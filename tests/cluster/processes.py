@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -143,8 +144,12 @@ class Member:
         self.client_url = f"http://127.0.0.1:{free_port()}"
         self.peer_url = f"http://127.0.0.1:{free_port()}"
         self.flags = self.own_flags()
+        # What is started; a test may put something around it.
+        self.command = COMMAND
         self.environment: dict[str, str] = {}
         self.paused = False
+        # What https URLs are asked with.
+        self.tls: ssl.SSLContext | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     # The process
@@ -176,7 +181,7 @@ class Member:
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("ETCD")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *self.flags],
+                [*self.command, *self.flags],
                 cwd=self.directory,
                 env=inherited | self.environment,
                 stdin=subprocess.DEVNULL,
@@ -258,7 +263,9 @@ class Member:
         seconds: float = REQUEST_SECONDS,
     ) -> "Response":
         """One request to the client port; `form` fields or a JSON `body`."""
-        return request(self.client_url + path, method, form=form, body=body, seconds=seconds)
+        return request(
+            self.client_url + path, method, form=form, body=body, seconds=seconds, tls=self.tls
+        )
 
     def get(self, key: str, **query: object) -> "Response":
         return self.request("GET", key_path(key, query))
@@ -321,6 +328,7 @@ def request(
     form: Mapping[str, object] | None = None,
     body: object = None,
     seconds: float = REQUEST_SECONDS,
+    tls: ssl.SSLContext | None = None,
 ) -> Response:
     """Send one request on a connection of its own."""
     parts = urlsplit(url)
@@ -329,7 +337,11 @@ def request(
         headers, content = {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(form)
     elif body is not None:
         headers, content = {"Content-Type": "application/json"}, json.dumps(body)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
+    connection = (
+        http.client.HTTPConnection(parts.netloc, timeout=seconds)
+        if parts.scheme == "http"
+        else http.client.HTTPSConnection(parts.netloc, timeout=seconds, context=tls)
+    )
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, content, headers)

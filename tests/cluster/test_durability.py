@@ -1,0 +1,89 @@
+"""Proves that disks come before answers, and that a slow disk holds up nothing but writes."""
+
+import re
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.load import Load
+from tests.cluster.processes import OTHER_SERVER, Cluster
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(OTHER_SERVER, reason="looks into pyetcd's own way of writing"),
+]
+
+WRITES = 20
+SLOW_DISK_SECONDS = 0.01
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_write_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
+    """Between any two answers to writes the system was asked for a durable write, and did it."""
+    with Cluster(tmp_path, size=1) as cluster:
+        member = cluster.members[0]
+        member.terminate()
+        trace = tmp_path / "trace"
+        calls = "trace=pwritev2,fdatasync,write,writev,sendto,sendmsg"
+        member.command = [
+            "strace",
+            "-D",
+            "-f",
+            "-s",
+            "16",
+            "-e",
+            calls,
+            "-o",
+            str(trace),
+            *member.command,
+        ]
+        member.start()
+        member.wait_serving()
+        for number in range(WRITES):
+            member.put(f"key{number}", "value")
+        member.terminate()
+        events = re.findall(
+            r"(RWF_DSYNC\) = \d+|pwritev2 resumed>.*\) = \d+|fdatasync.*= 0)|(HTTP/1\.1 201)",
+            trace.read_text(),
+        )
+    answers = 0
+    durable_since_answer = False
+    for durable, answered in events:
+        if durable:
+            durable_since_answer = True
+        elif answered:
+            assert durable_since_answer, f"answer {answers} came before its write was durable"
+            durable_since_answer = False
+            answers += 1
+    assert answers == WRITES
+
+
+def test_slow_disk_holds_up_neither_reads_nor_the_leader(tmp_path: Path) -> None:
+    """With 10 ms a flush, reads are as fast as ever, and the leader goes on leading."""
+    cluster = Cluster(tmp_path)
+    for member in cluster.members:
+        member.command = [
+            sys.executable,
+            "-m",
+            "tests.cluster.slow_disk",
+            str(SLOW_DISK_SECONDS),
+        ]
+        member.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    with cluster:
+        leader = cluster.leader()
+        term = leader.get("/").headers["X-Raft-Term"]
+        leader.put("read", "me")
+        times: list[float] = []
+        with Load(cluster.members, writers=4) as load:
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                started = time.monotonic()
+                leader.get("read")
+                times.append(time.monotonic() - started)
+        assert len(load) > 10
+        assert statistics.median(times) < SLOW_DISK_SECONDS / 2
+        assert leader.get("/").headers["X-Raft-Term"] == term

@@ -40,8 +40,11 @@ fix: $(TOOLS)
 golden: $(TOOLS)
 	$(PYTEST) -q -m "not slow" --rewrite
 
-bench: $(RUNTIME)
+# The second one takes some minutes, and writes tables and plots into docs/benchmarks.
+bench: $(TOOLS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m scripts.bench
+	$(BIN)/python -m scripts.scaling
 
 docs: $(RUNTIME)
 	$(BIN)/python scripts/config_docs.py

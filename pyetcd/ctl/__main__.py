@@ -1,0 +1,5 @@
+"""`python -m pyetcd.ctl` is pyetcdctl."""
+
+from pyetcd.ctl.main import main
+
+main()

@@ -37,6 +37,7 @@ PACKAGES: Final = {
     "pyetcd.auth": "auth",
     "pyetcd.bootstrap": "etcdserver",
     "pyetcd.bootstrap.discovery": "discovery",
+    "pyetcd.bootstrap.srv": "discovery",
     "pyetcd.cluster": "etcdserver",
     "pyetcd.config": "flags",
     "pyetcd.httpd": "etcdhttp",

@@ -21,6 +21,7 @@ MAX_PORT: Final = 65535
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 # What may not be in a host; blanks and control characters are what users paste by mistake.
 _NOT_IN_HOST: Final = re.compile(r"[\x00-\x20\x7f%\\^`{|}]")
+_CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
 _ASCII_DIGITS: Final = re.compile(r"[0-9]{1,5}")
 
 
@@ -88,6 +89,11 @@ def address(url: str) -> tuple[str, int]:
 def is_secure(url: str) -> bool:
     """Tell whether a URL that came from `parse_urls` asks for TLS."""
     return url.startswith("https:")
+
+
+def without_credentials(text: str) -> str:
+    """Return URLs as they may be shown, without users and passwords; any text may be given."""
+    return _CREDENTIALS.sub("//", text)
 
 
 def _canonical(text: str) -> str:

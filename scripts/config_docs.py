@@ -33,7 +33,6 @@ flag that has no effect is accepted with a warning.
 STATE = {
     Support.WORKS: "",
     Support.NO_EFFECT: "**No effect**: {remark}.",
-    Support.NOT_YET: "**Not supported yet**: {remark}.",
     Support.NEVER: "**Not supported**: {remark}.",
 }
 

@@ -1,37 +1,54 @@
 """How a member finds out who it is: it restarts, starts a cluster, or joins one.
 
 `plan` is called before anything is written. `decide.py` looks at flags and data directory;
-`static.py` and `existing.py` ask what only the network can tell. The storage is not known here: the
+`static.py` and `existing.py` ask what only the network can tell, and `discovery.py` and `srv.py`
+find members that no flag lists. The storage is not known here: the
 caller says what is on the disk and stores `Plan.identity` as metadata of a new log.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
+from pyetcd.bootstrap.data_dir import Use, used_as
 from pyetcd.bootstrap.decide import Decision, Existing, New, OnDisk, Restart, decide
+from pyetcd.bootstrap.discovery import ClusterFull, Discovery, real_discovery
 from pyetcd.bootstrap.existing import joining_identity
 from pyetcd.bootstrap.identity import BadIdentity, BootstrapError, Identity
-from pyetcd.bootstrap.remote import REAL_NETWORK, Network
+from pyetcd.bootstrap.remote import REAL_NETWORK, Network, secure_network
+from pyetcd.bootstrap.srv import srv_cluster
+from pyetcd.bootstrap.standalone import stand_alone
 from pyetcd.bootstrap.static import new_identity
 from pyetcd.config import Config
+from pyetcd.urls import Urls
 
 __all__ = [
     "plan",
+    "find_peer_urls",
+    "Use",
+    "used_as",
+    "stand_alone",
     "Plan",
     "Start",
     "OnDisk",
     "Identity",
     "BootstrapError",
+    "ClusterFull",
     "BadIdentity",
     "Network",
     "REAL_NETWORK",
+    "secure_network",
     "decide",
     "Decision",
     "Restart",
     "New",
     "Existing",
 ]
+
+
+# Makes the way to a token from its URL and that of an HTTP proxy or "".
+DiscoveryMaker: TypeAlias = Callable[[str, str], Discovery]
 
 
 class Start(Enum):
@@ -55,11 +72,19 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-async def plan(config: Config, on_disk: OnDisk, network: Network = REAL_NETWORK) -> Plan:
+async def plan(
+    config: Config,
+    on_disk: OnDisk,
+    network: Network = REAL_NETWORK,
+    discovery: DiscoveryMaker = real_discovery,
+) -> Plan:
     """Find out how to start.
 
-    Raises BootstrapError; nothing was written then.
+    Raises BootstrapError; nothing was written then. ClusterFull is one, for which
+    `-discovery-fallback` has the answer.
     """
+    if not on_disk.has_wal:
+        config = await _with_found_members(config, network, discovery)
     match decide(config, on_disk):
         case Restart(identity, warnings):
             return Plan(Start.RESTART, identity, warnings)
@@ -69,3 +94,38 @@ async def plan(config: Config, on_disk: OnDisk, network: Network = REAL_NETWORK)
             return Plan(Start.JOIN, await joining_identity(config, existing, network))
         case unreachable:
             assert_never(unreachable)
+
+
+async def find_peer_urls(
+    config: Config,
+    network: Network = REAL_NETWORK,
+    discovery: DiscoveryMaker = real_discovery,
+) -> Urls:
+    """Return where the members of a cluster are, for somebody who is none of them.
+
+    Raises BootstrapError.
+    """
+    urls_map = config.initial_cluster
+    if config.discovery_url:
+        urls_map = await discovery(config.discovery_url, config.discovery_proxy).members()
+    elif config.discovery_srv:
+        advertised = config.initial_advertise_peer_urls
+        urls_map = await srv_cluster(
+            config.name, config.discovery_srv, advertised, network, must_be_member=False
+        )
+    return tuple(sorted(url for urls in urls_map.values() for url in urls))
+
+
+async def _with_found_members(
+    config: Config, network: Network, discovery: DiscoveryMaker
+) -> Config:
+    """Return the configuration with all members in `initial_cluster`."""
+    advertised = config.initial_advertise_peer_urls
+    if config.discovery_url:
+        token = discovery(config.discovery_url, config.discovery_proxy)
+        found = await token.join(config.name, advertised, config.initial_cluster_token)
+        return replace(config, initial_cluster=found)
+    if config.discovery_srv:
+        found = await srv_cluster(config.name, config.discovery_srv, advertised, network)
+        return replace(config, initial_cluster=found)
+    return config

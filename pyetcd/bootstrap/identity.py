@@ -122,13 +122,21 @@ def contradictions(identity: Identity, config: Config) -> list[str]:
             f" ({identity.member_id:x}); write -name {identity.name} or another -data-dir"
         )
     token = config.initial_cluster_token
-    if "initial-cluster-token" in config.explicit and not identity.joined:
+    # With a discovery URL, that is the token, and the flag counts for nothing.
+    counts = not identity.joined and not config.discovery_url
+    if "initial-cluster-token" in config.explicit and counts:
         if token != identity.token:
             raise BootstrapError(
                 f"-initial-cluster-token {token}: {directory} belongs to cluster"
                 f" {identity.cluster_id:x}, made with the token {identity.token}; write"
                 f" -initial-cluster-token {identity.token} or another -data-dir"
             )
+    if config.discovery_url or config.discovery_srv:
+        way = "discovery token" if config.discovery_url else "DNS SRV discovery"
+        return [
+            f"{way} ignored since a cluster has already been initialized. Valid log found at"
+            f' "{config.wal_dir}"'
+        ]
     if "initial-cluster" not in config.explicit:
         return []
     given = _all_urls(config.initial_cluster)

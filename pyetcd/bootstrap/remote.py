@@ -11,6 +11,8 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from ssl import SSLContext
 from typing import Final, TypeAlias
 
 import aiohttp
@@ -72,14 +74,23 @@ class Network:
 
 
 async def first_cluster(
-    urls: Sequence[str], network: Network, *, timeout_seconds: float
+    urls: Sequence[str],
+    network: Network,
+    *,
+    timeout_seconds: float,
+    failure_level: int = logging.WARNING,
 ) -> RemoteCluster | None:
     """Return what the first member to answer says; None, and a log line for each, if none does."""
     async with aclosing(_ask_all(urls, network, timeout_seconds)) as answers:
         async for answer in answers:
             if isinstance(answer, RemoteCluster):
                 return answer
-            log.warning("could not get cluster response from %s: %s", answer.url, answer.reason)
+            log.log(
+                failure_level,
+                "could not get cluster response from %s: %s",
+                answer.url,
+                answer.reason,
+            )
     return None
 
 
@@ -105,15 +116,15 @@ async def same_urls(first: Urls, second: Urls, network: Network) -> bool:
     return sorted(resolved[: len(first)]) == sorted(resolved[len(first) :])
 
 
-async def http_get(url: str) -> Answer:
-    """Get a URL over HTTP; the caller limits the time.
+async def http_get(url: str, *, tls: SSLContext | None = None) -> Answer:
+    """Get a URL, with `tls` if it is https; the caller limits the time.
 
     Raises Unreachable.
     """
     try:
         async with (
             aiohttp.ClientSession() as session,
-            session.get(url, allow_redirects=False) as response,
+            session.get(url, allow_redirects=False, ssl=tls or True) as response,
         ):
             body = bytearray()
             async for chunk in response.content.iter_any():
@@ -139,6 +150,11 @@ async def resolve_host(host: str) -> str | None:
 
 
 REAL_NETWORK: Final = Network(http_get, resolve_host)
+
+
+def secure_network(tls: SSLContext) -> Network:
+    """Return the real network, in which https URLs are asked with these certificates."""
+    return Network(partial(http_get, tls=tls), resolve_host)
 
 
 async def _ask_all(

@@ -4,10 +4,11 @@
 """
 
 from pyetcd.config.command_line import ConfigError, Note, ShowAndExit, help_text, version_text
-from pyetcd.config.config import Config, parse
+from pyetcd.config.config import Config, ProxyConfig, parse
 
 __all__ = [
     "Config",
+    "ProxyConfig",
     "parse",
     "ConfigError",
     "ShowAndExit",

@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
 from pyetcd.config.flags import FLAGS, SECTIONS, Flag, Kind, Support
-from pyetcd.urls import UrlError, Urls, address, parse_url_list, parse_urls
+from pyetcd.urls import (
+    UrlError,
+    Urls,
+    address,
+    parse_url_list,
+    parse_urls,
+    without_credentials,
+)
 from pyetcd.version import ETCD_VERSION, VERSION
 
 # TEXT, CHOICE and ADDRESS give a str, NUMBER an int, SWITCH a bool, URLS a tuple.
@@ -38,7 +45,9 @@ class ConfigError(Exception):
     """Flags that pyetcd cannot start with: one line, what is wrong and what to type instead."""
 
     def __init__(self, line: str, *, exit_status: int = 1) -> None:
-        # What the user typed may contain newlines; the promise of one line is kept here.
+        # What the user typed may contain newlines; the promise of one line is kept here. So is the
+        # one that no password is shown.
+        line = without_credentials(line)
         shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
         super().__init__(shown)
         self.exit_status = exit_status
@@ -145,6 +154,9 @@ def help_text() -> str:
         "usage: pyetcd [flags]",
         "       start a member of an etcd cluster",
         "",
+        "       pyetcd discovery --help",
+        "       run a discovery service, where new clusters find their members",
+        "",
         "       pyetcd -version",
         "       pyetcd -h | -help",
         "",
@@ -200,7 +212,8 @@ def _read_environment(environ: Mapping[str, str], settings: Settings) -> None:
             continue
         row = by_variable.get(variable)
         if row is None:
-            settings.note(logging.WARNING, f"unrecognized environment variable {variable}={text}")
+            # Without its value, which etcd shows: images keep passwords in such variables.
+            settings.note(logging.WARNING, f"unrecognized environment variable {variable}")
         elif row.name in settings.explicit:
             settings.note(
                 logging.INFO,
@@ -214,7 +227,8 @@ def _read_environment(environ: Mapping[str, str], settings: Settings) -> None:
                 raise ConfigError(f'invalid value "{text}" for {variable}: {error}') from None
             settings.explicit.add(row.name)
             settings.note(
-                logging.INFO, f"recognized and used environment variable {variable}={text}"
+                logging.INFO,
+                f"recognized and used environment variable {variable}={without_credentials(text)}",
             )
 
 

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from pyetcd.config.command_line import ConfigError, Note, Settings, read
 from pyetcd.config.flags import DEFAULT_CLIENT_URLS, DEFAULT_NAME, flag
 from pyetcd.logs import LevelsError, parse_package_levels
+from pyetcd.tls import TlsFiles
 from pyetcd.urls import (
     UrlError,
     Urls,
@@ -26,6 +28,7 @@ from pyetcd.urls import (
     parse_url_list,
     parse_urls,
     parse_urls_map,
+    without_credentials,
 )
 
 # An election that takes longer than this is taken for a mistake in the unit.
@@ -35,12 +38,29 @@ MIN_HEARTBEATS_PER_ELECTION: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfig:
+    """How to forward requests to a cluster instead of being a member."""
+
+    enabled: bool
+    # Only GET is forwarded.
+    readonly: bool
+    # For so long a member that failed is not asked.
+    failure_wait_seconds: float
+    refresh_seconds: float
+    # Limits; 0 is none.
+    dial_timeout_seconds: float
+    write_timeout_seconds: float
+    read_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """What one member was told when it was started.
 
     Invariants:
-      1. All URLs are canonical and http; every tuple of them is sorted and has at least one.
+      1. All URLs are canonical; every tuple of them is sorted and has at least one.
       2. heartbeat_milliseconds > 0 and election_milliseconds is at least five times as long.
+      3. Where a member listens on https, there are a certificate and a key.
     """
 
     name: str
@@ -66,6 +86,19 @@ class Config:
     is_new_cluster: bool
     initial_cluster_token: str
     strict_reconfig_check: bool
+    # At most one of these two says where `initial_cluster` comes from; "" is none.
+    discovery_url: str
+    discovery_srv: str
+    # HTTP proxy on the way to the discovery service; "" is none.
+    discovery_proxy: str
+    # What to do when discovery finds the cluster complete; else exit.
+    falls_back_to_proxy: bool
+    proxy: ProxyConfig
+    # Start as the only member, with what the data directory has.
+    force_new_cluster: bool
+
+    client_tls: TlsFiles
+    peer_tls: TlsFiles
 
     debug: bool
     # Level by etcd package, for `pyetcd.logs.setup`.
@@ -125,6 +158,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     """
     settings = read(argv, environ)
     _check_one_way_to_bootstrap(settings)
+    _check_discovery(settings)
     settings.check_support()
     _check_times(settings)
     name = settings.text("name")
@@ -133,6 +167,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     listen_peer_urls = _urls(settings, "listen-peer-urls", "peer-bind-addr", "peer-addr")
     listen_client_urls = _urls(settings, "listen-client-urls", "bind-addr", "addr")
     _check_listeners(listen_peer_urls, listen_client_urls)
+    client_tls = _tls_files(settings, listen_client_urls, "client", "")
+    peer_tls = _tls_files(settings, listen_peer_urls, "peer", "peer-")
     return Config(
         name=name,
         data_dir=_data_dir(settings, name),
@@ -149,8 +185,16 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         advertise_client_urls=_advertise_client_urls(settings),
         initial_cluster=_initial_cluster(settings, name),
         is_new_cluster=settings.text("initial-cluster-state") == "new",
-        initial_cluster_token=settings.text("initial-cluster-token"),
+        initial_cluster_token=_token(settings),
         strict_reconfig_check=settings.switch("strict-reconfig-check"),
+        discovery_url=settings.text("discovery"),
+        discovery_srv=settings.text("discovery-srv"),
+        discovery_proxy=_discovery_proxy(settings),
+        falls_back_to_proxy=settings.text("discovery-fallback") == "proxy",
+        proxy=_proxy(settings),
+        force_new_cluster=settings.switch("force-new-cluster"),
+        client_tls=client_tls,
+        peer_tls=peer_tls,
         debug=settings.switch("debug"),
         log_package_levels=_package_levels(settings),
         explicit=frozenset(settings.explicit),
@@ -170,6 +214,64 @@ def _check_one_way_to_bootstrap(settings: Settings) -> None:
             ' "initial-cluster", "discovery" or "discovery-srv":'
             f" {' and '.join(given)} are given"
         )
+
+
+def _check_discovery(settings: Settings) -> None:
+    """Refuse what cannot be a discovery URL, and discovery of a cluster that runs already."""
+    text = settings.text("discovery")
+    if not text:
+        return
+    if settings.text("initial-cluster-state") == "existing":
+        raise ConfigError(
+            "discovery URL should not be set when joining existing initial cluster; write"
+            " -initial-cluster with the members instead of -discovery"
+        )
+    _check_http_url("discovery", text, example="http://HOST:2379/v2/keys/discovery/TOKEN")
+    if not urlsplit(text).path.strip("/"):
+        raise ConfigError(
+            f"-discovery {without_credentials(text)}: the URL has no token; write"
+            " http://HOST:2379/v2/keys/discovery/TOKEN"
+        )
+
+
+def _check_http_url(name: str, text: str, *, example: str) -> None:
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not text.isprintable() or " " in text:
+        raise ConfigError(f"-{name} {without_credentials(text)}: not a URL; write {example}")
+
+
+def _discovery_proxy(settings: Settings) -> str:
+    """Return the URL of the HTTP proxy; a bare host and port means http, as in etcd."""
+    text = settings.text("discovery-proxy")
+    if text:
+        text = text if text.startswith("http") and "://" in text else f"http://{text}"
+        _check_http_url("discovery-proxy", text, example="http://HOST:3128")
+    return text
+
+
+def _token(settings: Settings) -> str:
+    """Return what ids are made with: the discovery URL, if there is one, as in etcd.
+
+    Its credentials are left out. They are secret, the token is shown and stored; and members with
+    credentials of their own must agree on the ids.
+    """
+    return without_credentials(settings.text("discovery")) or settings.text("initial-cluster-token")
+
+
+def _proxy(settings: Settings) -> ProxyConfig:
+    return ProxyConfig(
+        enabled=settings.text("proxy") != "off",
+        readonly=settings.text("proxy") == "readonly",
+        failure_wait_seconds=settings.number("proxy-failure-wait") / 1000,
+        refresh_seconds=settings.number("proxy-refresh-interval") / 1000,
+        dial_timeout_seconds=settings.number("proxy-dial-timeout") / 1000,
+        write_timeout_seconds=settings.number("proxy-write-timeout") / 1000,
+        read_timeout_seconds=settings.number("proxy-read-timeout") / 1000,
+    )
 
 
 def _check_times(settings: Settings) -> None:
@@ -213,14 +315,16 @@ def _urls(settings: Settings, name: str, old: str, bind_default: str = "") -> Ur
     elif name not in settings.explicit and bind_default and bind_default in settings.explicit:
         port = settings.text(bind_default).rpartition(":")[2]
         urls = parse_urls([f"http://[::]:{port}"])
-    _refuse_tls(urls, name)
     return urls
 
 
 def _advertise_client_urls(settings: Settings) -> Urls:
     urls = _urls(settings, "advertise-client-urls", "addr")
     told = settings.explicit & {"advertise-client-urls", "addr"}
-    if "listen-client-urls" in settings.explicit and not told:
+    # A proxy advertises nothing, and with discovery nobody knows yet which one starts here.
+    falls_back = settings.text("discovery") and settings.text("discovery-fallback") == "proxy"
+    may_be_proxy = falls_back or settings.text("proxy") != "off"
+    if "listen-client-urls" in settings.explicit and not told and not may_be_proxy:
         example = parse_url_list(DEFAULT_CLIENT_URLS)[0]
         listening = settings.urls("listen-client-urls")[0]
         if address(listening)[0] not in ("", "0.0.0.0", "::"):
@@ -232,12 +336,45 @@ def _advertise_client_urls(settings: Settings) -> Urls:
     return urls
 
 
-def _refuse_tls(urls: Urls, name: str) -> None:
-    for url in urls:
-        if is_secure(url):
+def _tls_files(settings: Settings, urls: Urls, port: str, prefix: str) -> TlsFiles:
+    """Return the files for the URLs of one port, `client` or `peer`, and note what is in vain."""
+    files = TlsFiles(
+        cert_file=settings.text(f"{prefix}cert-file"),
+        key_file=settings.text(f"{prefix}key-file"),
+        ca_file=settings.text(f"{prefix}ca-file"),
+        trusted_ca_file=settings.text(f"{prefix}trusted-ca-file"),
+        client_cert_auth=settings.switch(f"{prefix}client-cert-auth"),
+        prefix=prefix,
+    )
+    if files.is_empty:
+        for url in filter(is_secure, urls):
             raise ConfigError(
-                f"-{name} {url}: TLS is not supported yet; write {url.replace('https', 'http', 1)}"
+                f"cannot listen on TLS for {url}: KeyFile and CertFile are not presented;"
+                f" write -{prefix}cert-file and -{prefix}key-file"
             )
+        if files.client_cert_auth:
+            # etcd lets everybody in then, which is not what was asked for.
+            raise ConfigError(
+                f"-{prefix}client-cert-auth without https: write https URLs in"
+                f" -listen-{port}-urls, -{prefix}cert-file and -{prefix}key-file"
+            )
+        return files
+    if not files.cert_file or not files.key_file:
+        missing = "cert-file" if files.key_file else "key-file"
+        raise ConfigError(
+            f"KeyFile and CertFile must both be present[key: {files.key_file},"
+            f" cert: {files.cert_file}]; write -{prefix}{missing}, too"
+        )
+    settings.note(logging.INFO, f"{port}TLS: {files}", logger="pyetcd.main")
+    for url in urls:
+        if not is_secure(url):
+            settings.note(
+                logging.WARNING,
+                f"The scheme of {port} url {url} is http while {port} key/cert files are"
+                f" presented. Ignored {port} key/cert files.",
+                logger="pyetcd.main",
+            )
+    return files
 
 
 def _check_listeners(peer_urls: Urls, client_urls: Urls) -> None:
@@ -252,6 +389,9 @@ def _check_listeners(peer_urls: Urls, client_urls: Urls) -> None:
 
 
 def _initial_cluster(settings: Settings, name: str) -> UrlsMap:
+    if settings.text("discovery") or settings.text("discovery-srv"):
+        # Of itself this member knows; the others are found later.
+        return {name: _urls(settings, "initial-advertise-peer-urls", "peer-addr")}
     text = settings.text("initial-cluster")
     # The value decides, not whether the flag was given: etcd compares the texts.
     if name != DEFAULT_NAME and text == flag("initial-cluster").default:
@@ -263,8 +403,6 @@ def _initial_cluster(settings: Settings, name: str) -> UrlsMap:
             f"error setting up initial cluster: {error}; write -initial-cluster"
             f" {name}={settings.urls('initial-advertise-peer-urls')[0]}"
         ) from None
-    for urls in urls_map.values():
-        _refuse_tls(urls, "initial-cluster")
     return urls_map
 
 

@@ -36,7 +36,6 @@ class Support(Enum):
     # Accepted, and the row says why nothing follows from it.
     NO_EFFECT = "has no effect"
     # Only the default value is accepted.
-    NOT_YET = "is not supported yet"
     NEVER = "is not supported"
 
 
@@ -74,7 +73,7 @@ class Flag:
                 return f"{self.about}."
             case Support.NO_EFFECT:
                 return f"{self.about}. Accepted without effect: {self.remark}."
-            case Support.NOT_YET | Support.NEVER:
+            case Support.NEVER:
                 return f"{self.about}. It {self.support.value}: {self.remark}."
 
 
@@ -163,33 +162,25 @@ _CLUSTERING = (
         Kind.TEXT,
         "",
         "URL of a discovery token to find the other members with",
-        Support.NOT_YET,
-        "list the members in -initial-cluster",
     ),
     Flag(
         "discovery-fallback",
         Kind.CHOICE,
         "proxy",
-        "what to do when discovery finds the cluster complete",
-        Support.NO_EFFECT,
-        "it belongs to -discovery",
-        ("exit", "proxy"),
+        "what to do when -discovery finds the cluster complete",
+        choices=("exit", "proxy"),
     ),
     Flag(
         "discovery-proxy",
         Kind.TEXT,
         "",
         "HTTP proxy on the way to the discovery service",
-        Support.NO_EFFECT,
-        "it belongs to -discovery",
     ),
     Flag(
         "discovery-srv",
         Kind.TEXT,
         "",
         "DNS domain whose SRV records name the members",
-        Support.NOT_YET,
-        "list the members in -initial-cluster",
     ),
     Flag(
         "strict-reconfig-check",
@@ -199,45 +190,77 @@ _CLUSTERING = (
     ),
 )
 
-_BELONGS_TO_PROXY: Final = "it belongs to -proxy on and -proxy readonly"
-
 _PROXY = (
     Flag(
         "proxy",
         Kind.CHOICE,
         "off",
         "forward requests to a cluster instead of being a member",
-        Support.NOT_YET,
-        "only -proxy off, which starts a member, is",
-        ("off", "readonly", "on"),
+        choices=("off", "readonly", "on"),
     ),
     *(
-        Flag(f"proxy-{name}", Kind.NUMBER, default, about, Support.NO_EFFECT, _BELONGS_TO_PROXY)
+        Flag(f"proxy-{name}", Kind.NUMBER, default, about)
         for name, default, about in (
             ("failure-wait", "5000", "milliseconds for which a failed member is not tried again"),
             ("refresh-interval", "30000", "milliseconds between two looks at the member list"),
-            ("dial-timeout", "1000", "milliseconds that a connection may take"),
-            ("write-timeout", "5000", "milliseconds that a write may take"),
-            ("read-timeout", "0", "milliseconds that a read may take; 0 is no limit"),
+            ("dial-timeout", "1000", "milliseconds that a connection may take; 0 is no limit"),
+            (
+                "write-timeout",
+                "5000",
+                "milliseconds that a member may take to read on; 0 is no limit",
+            ),
+            (
+                "read-timeout",
+                "0",
+                "milliseconds that a member may be silent, also in a watch; 0 is no limit",
+            ),
         )
     ),
 )
 
-_USE_HTTP: Final = "use http URLs in a network that you trust"
-
 _SECURITY = tuple(
-    Flag(name, kind, default, about, Support.NOT_YET, _USE_HTTP)
+    Flag(name, kind, default, about)
     for name, kind, default, about in (
-        ("ca-file", Kind.TEXT, "", "old name of -trusted-ca-file with -client-cert-auth"),
-        ("cert-file", Kind.TEXT, "", "certificate shown to clients"),
+        (
+            "ca-file",
+            Kind.TEXT,
+            "",
+            "old name of -trusted-ca-file together with -client-cert-auth",
+        ),
+        ("cert-file", Kind.TEXT, "", "certificate shown to clients, for https URLs"),
         ("key-file", Kind.TEXT, "", "private key of -cert-file"),
-        ("client-cert-auth", Kind.SWITCH, "false", "let in only clients with a certificate"),
-        ("trusted-ca-file", Kind.TEXT, "", "authority that signs the certificates of clients"),
-        ("peer-ca-file", Kind.TEXT, "", "old name of -peer-trusted-ca-file with client auth"),
-        ("peer-cert-file", Kind.TEXT, "", "certificate shown to other members"),
+        (
+            "client-cert-auth",
+            Kind.SWITCH,
+            "false",
+            "let in only clients with a certificate of -trusted-ca-file",
+        ),
+        ("trusted-ca-file", Kind.TEXT, "", "authorities that sign the certificates of clients"),
+        (
+            "peer-ca-file",
+            Kind.TEXT,
+            "",
+            "old name of -peer-trusted-ca-file together with -peer-client-cert-auth",
+        ),
+        (
+            "peer-cert-file",
+            Kind.TEXT,
+            "",
+            "certificate shown to other members, whether they call or are called",
+        ),
         ("peer-key-file", Kind.TEXT, "", "private key of -peer-cert-file"),
-        ("peer-client-cert-auth", Kind.SWITCH, "false", "let in only members with a certificate"),
-        ("peer-trusted-ca-file", Kind.TEXT, "", "authority that signs the members' certificates"),
+        (
+            "peer-client-cert-auth",
+            Kind.SWITCH,
+            "false",
+            "let in only members with a certificate of -peer-trusted-ca-file",
+        ),
+        (
+            "peer-trusted-ca-file",
+            Kind.TEXT,
+            "",
+            "authorities that sign the certificates of members",
+        ),
     )
 )
 
@@ -256,9 +279,7 @@ _UNSAFE = (
         "force-new-cluster",
         Kind.SWITCH,
         "false",
-        "make this member a cluster of its own, with the data it has",
-        Support.NOT_YET,
-        "start a majority of the members instead",
+        "make this member a cluster of its own, with the data it has; for when a majority is lost",
     ),
 )
 

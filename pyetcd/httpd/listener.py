@@ -18,6 +18,11 @@ from pyetcd.httpd.response import date_line
 # Connections that may wait for the loop: a thousand watchers reconnect at once when a member
 # comes back. The kernel cuts this to its own limit.
 BACKLOG = 4096
+# Who connects and does not get to the end of TLS's handshake holds a descriptor so long. etcd waits
+# for ever, and one such client after the other takes all of its descriptors.
+HANDSHAKE_SECONDS = 10.0
+# A client that does not say goodbye is not waited for longer.
+SHUTDOWN_SECONDS = 2.0
 # A client that vanished without a word is found after about a minute of silence.
 KEEPALIVE_OPTIONS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
@@ -58,7 +63,14 @@ class Listener:
         """Accept connections on these bound sockets; more can be started later."""
         loop = asyncio.get_running_loop()
         for bound in sockets:
-            server = await loop.create_server(self.connect, sock=bound, ssl=ssl, backlog=BACKLOG)
+            server = await loop.create_server(
+                self.connect,
+                sock=bound,
+                ssl=ssl,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=None if ssl is None else HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=None if ssl is None else SHUTDOWN_SECONDS,
+            )
             self._servers.append(server)
         if self._timer is None:
             self._arm(loop)

@@ -36,7 +36,8 @@ class Connection(asyncio.Protocol):
     Invariants:
       1. `_request` is None until the head is complete, then until the message is.
       2. `_partial` says that a message has begun and is not complete.
-      3. Once `_divert` ignores the input it does so for ever: the last request was taken.
+      3. There is a parser until the connection is lost.
+      4. Once `_divert` ignores the input it does so for ever: the last request was taken.
     """
 
     __slots__ = (
@@ -137,6 +138,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who would still answer; a client's reset is not an error."""
         self._divert = _ignore
+        # The parser knows us as we know it: left to the collector, which seldom looks at what has
+        # lived long, every connection would cost memory for ever.
+        del self._parser
         crowd = self._crowd
         crowd.members.discard(self)
         self._pipeline.lose()
@@ -213,6 +217,7 @@ class Connection(asyncio.Protocol):
             or not self._flags & head.HOST
             or b"%" in path
             or target[0] != 0x2F
+            or method == b"CONNECT"
             or not parser.should_keep_alive()
         ):
             head.inspect(request, self._flags, parser)
@@ -265,14 +270,16 @@ class Connection(asyncio.Protocol):
             return
         except (HttpParserError, HttpParserUpgrade) as stopped:
             # Handled below: while an exception is handled, the parser's next one would have it
-            # as its context, in place of what its callback raised.
-            error = stopped
-        if isinstance(error, HttpParserUpgrade):
+            # as its context, in place of what its callback raised. Its traceback would lead back
+            # to this very frame, a cycle that lives as long as a collector is seldom.
+            error = stopped.with_traceback(None)
+        if isinstance(error, HttpParserUpgrade) and self._upgrade:
             self._ignore_upgrade(data[error.args[0] :])
         elif isinstance(error, HttpParserCallbackError):
             cause = error.__context__
             if isinstance(cause, head.Refused):
-                self._refuse(cause)
+                # The parser keeps it, and its frames know the parser.
+                self._refuse(cause.with_traceback(None))
             else:
                 self._pipeline.crash(cause or error)
         elif self._divert is not None:

@@ -42,6 +42,7 @@ REASONS: Mapping[int, bytes] = {
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
+    508: b"Loop Detected",
 }
 # Complete for every status a proxy might pass on; the unnamed ones read as in Go.
 STATUS_LINES: Mapping[int, bytes] = {
@@ -152,6 +153,12 @@ class Stream:
             self._emit(LAST_CHUNK)
         if self._held is None:
             self._outlet.end_stream(self)
+
+    def abort(self) -> None:
+        """Drop the connection: the client shall not take what it has for the whole answer."""
+        if self.is_open:
+            self.on_disconnect = None
+            self._outlet.abort()
 
     def open(self) -> None:
         """Earlier answers are written: send what was held, and from here on directly."""

@@ -60,7 +60,8 @@ class Router:
         # Only such paths can be unclean: a name may begin with a dot, so look closer.
         if b"//" in path or b"/." in path:
             clean = clean_path(path)
-            if clean != path:
+            # Go's CORS handlers, which stand before its router, answer OPTIONS on any path.
+            if clean != path and request.method != b"OPTIONS":
                 redirect(request, clean)
                 return
         route = self._exact.get(path)

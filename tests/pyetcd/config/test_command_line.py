@@ -169,7 +169,7 @@ def test_environment_with_an_unknown_variable_only_warns() -> None:
         Note(
             LOGGER,
             logging.WARNING,
-            "unrecognized environment variable ETCD_SERVICE_HOST=10.0.0.1",
+            "unrecognized environment variable ETCD_SERVICE_HOST",
         )
     ]
 
@@ -201,24 +201,8 @@ def test_version_shows_that_of_etcd_first() -> None:
     ("argv", "line"),
     [
         (
-            ["-proxy", "on"],
-            "-proxy is not supported yet: only -proxy off, which starts a member, is",
-        ),
-        (
-            ["-discovery", "http://a:1/t"],
-            "-discovery is not supported yet: list the members in -initial-cluster",
-        ),
-        (
             ["-experimental-v3demo"],
             "-experimental-v3demo is not supported: pyetcd speaks the v2 API",
-        ),
-        (
-            ["-cert-file", "a.pem"],
-            "-cert-file is not supported yet: use http URLs in a network that you trust",
-        ),
-        (
-            ["-force-new-cluster"],
-            "-force-new-cluster is not supported yet: start a majority of the members instead",
         ),
     ],
 )

@@ -6,10 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from pyetcd.config import Config, ConfigError, parse
+from pyetcd.config import Config, ConfigError, ProxyConfig, parse
+from pyetcd.tls import TlsFiles
 
 PEERS = ("http://localhost:2380", "http://localhost:7001")
 CLIENTS = ("http://localhost:2379", "http://localhost:4001")
+
+NO_PROXY = ProxyConfig(
+    enabled=False,
+    readonly=False,
+    failure_wait_seconds=5,
+    refresh_seconds=30,
+    dial_timeout_seconds=1,
+    write_timeout_seconds=5,
+    read_timeout_seconds=0,
+)
 
 
 def error_of(*argv: str) -> str:
@@ -41,6 +52,14 @@ def test_parse_of_nothing_gives_the_defaults_of_etcd() -> None:
         is_new_cluster=True,
         initial_cluster_token="etcd-cluster",
         strict_reconfig_check=False,
+        discovery_url="",
+        discovery_srv="",
+        discovery_proxy="",
+        falls_back_to_proxy=True,
+        proxy=NO_PROXY,
+        force_new_cluster=False,
+        client_tls=TlsFiles(),
+        peer_tls=TlsFiles(prefix="peer-"),
         debug=False,
         log_package_levels={},
         explicit=frozenset(),
@@ -63,12 +82,13 @@ def test_parse_takes_every_flag_that_works() -> None:
         " -max-snapshots 0 -max-wals 1 -cors http://x:1,*, -initial-advertise-peer-urls http://a:3"
         " -advertise-client-urls http://a:4 -initial-cluster a=http://a:3,b=http://b:3"
         " -initial-cluster-state existing -initial-cluster-token t -strict-reconfig-check"
+        " -force-new-cluster"
         " -debug -log-package-levels raft=DEBUG"
     )
     config = parse(line.split(), {})
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     explicit = given.pop("explicit")
-    assert len(explicit) == 19
+    assert len(explicit) == 20
     assert given == {
         "name": "a",
         "data_dir": Path("/d"),
@@ -87,6 +107,14 @@ def test_parse_takes_every_flag_that_works() -> None:
         "is_new_cluster": False,
         "initial_cluster_token": "t",
         "strict_reconfig_check": True,
+        "discovery_url": "",
+        "discovery_srv": "",
+        "discovery_proxy": "",
+        "falls_back_to_proxy": True,
+        "proxy": NO_PROXY,
+        "force_new_cluster": True,
+        "client_tls": TlsFiles(),
+        "peer_tls": TlsFiles(prefix="peer-"),
         "debug": True,
         "log_package_levels": {"raft": logging.DEBUG},
         "notes": (),
@@ -183,21 +211,28 @@ def test_listen_client_urls_without_advertise_client_urls_is_refused() -> None:
             " -initial-cluster and -discovery are given",
         ),
         (
-            ["-discovery-srv", "example.com"],
-            "-discovery-srv is not supported yet: list the members in -initial-cluster",
-        ),
-        (
             ["-name", "a", "-initial-cluster", "http://a:1"],
             'error setting up initial cluster: "http://a:1" is not of the form NAME=URL;'
             " write -initial-cluster a=http://localhost:2380",
         ),
         (
-            ["-initial-cluster", "a=https://a:1"],
-            "-initial-cluster https://a:1: TLS is not supported yet; write http://a:1",
+            ["-listen-peer-urls", "https://a:1"],
+            "cannot listen on TLS for https://a:1: KeyFile and CertFile are not presented;"
+            " write -peer-cert-file and -peer-key-file",
         ),
         (
-            ["-listen-peer-urls", "https://a:1"],
-            "-listen-peer-urls https://a:1: TLS is not supported yet; write http://a:1",
+            ["-cert-file", "a.pem"],
+            "KeyFile and CertFile must both be present[key: , cert: a.pem]; write -key-file, too",
+        ),
+        (
+            ["-peer-key-file", "a.pem"],
+            "KeyFile and CertFile must both be present[key: a.pem, cert: ];"
+            " write -peer-cert-file, too",
+        ),
+        (
+            ["-client-cert-auth"],
+            "-client-cert-auth without https: write https URLs in -listen-client-urls,"
+            " -cert-file and -key-file",
         ),
         (
             ["-listen-peer-urls", "http://a:1,http://a:1"],
@@ -267,3 +302,45 @@ def test_parse_touches_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     parse(["-name", "a", "-wal-dir", "w"], {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_both_ports_reach_their_fields() -> None:
+    """Each port has its own, and the log shows paths, as etcd's does."""
+    line = (
+        "-cert-file c -key-file k -ca-file a -trusted-ca-file t -client-cert-auth"
+        " -listen-client-urls https://a:1 -advertise-client-urls https://a:1"
+        " -peer-cert-file pc -peer-key-file pk -peer-ca-file pa -peer-trusted-ca-file pt"
+        " -peer-client-cert-auth -data-dir d"
+    )
+    config = parse(line.split(), {})
+    assert config.client_tls == TlsFiles("c", "k", "a", "t", True)
+    assert config.peer_tls == TlsFiles("pc", "pk", "pa", "pt", True, "peer-")
+    ignored = (
+        "The scheme of peer url {} is http while peer key/cert files are presented."
+        " Ignored peer key/cert files."
+    )
+    assert [note.text for note in config.notes] == [
+        "clientTLS: cert = c, key = k, ca = a, trusted-ca = t, client-cert-auth = true",
+        "peerTLS: cert = pc, key = pk, ca = pa, trusted-ca = pt, client-cert-auth = true",
+        *(ignored.format(url) for url in PEERS),
+    ]
+
+
+def test_authority_without_certificate_is_for_dialing() -> None:
+    """A proxy may dial members over https with nothing but the authority that signed them."""
+    files = parse(["-peer-ca-file", "a", "-initial-cluster", "default=https://a:1"], {}).peer_tls
+    assert files.is_empty
+    assert files.ca_file == "a"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-discovery", "http://root:secret@a:1"],
+        ["-listen-peer-urls", "http://root:secret@a:1/x"],
+        ["-initial-cluster", "a=http://root:secret@a:1/x,b=http://root:secret@b:1"],
+    ],
+)
+def test_error_about_a_url_does_not_show_its_password(argv: list[str]) -> None:
+    """Errors go to logs, and logs to many people."""
+    assert "secret" not in error_of(*argv)

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyetcd.httpd import (
     bind_tcp,
     bind_unix,
 )
+from tests.authority import Authority
 from tests.http import Response, answer_with, read_responses, request
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
@@ -344,3 +346,37 @@ def test_bind_unix_in_missing_directory_says_why(tmp_path: Path) -> None:
     """The reason is the kernel's."""
     with pytest.raises(ListenError, match="bind: no such file or directory"):
         bind_unix(str(tmp_path / "none" / "sock"))
+
+
+def test_listener_over_tls_serves_and_drops_whoever_does_not_shake_hands(
+    run: Callable[[Awaitable[None]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence and plain HTTP cost a connection of theirs; others are served all the while."""
+    monkeypatch.setattr("pyetcd.httpd.listener.HANDSHAKE_SECONDS", 0.05)
+    authority = Authority(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.issue("server"))
+    client = ssl.create_default_context(cafile=authority.path)
+
+    async def main() -> None:
+        bound = bind_tcp("127.0.0.1", 0)
+        port = bound.getsockname()[1]
+        async with serving(answer_with(200, b"hi")) as listener:
+            await listener.start(bound, ssl=server)
+            silent, silent_writer = await asyncio.open_connection("127.0.0.1", port)
+            plain, plain_writer = await asyncio.open_connection("127.0.0.1", port)
+            plain_writer.write(CLOSING)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+            writer.write(CLOSING)
+            (response,) = read_responses(await reader.read(), closed=True)
+            assert response.body == b"hi"
+            for cut, opened in ((silent, silent_writer), (plain, plain_writer)):
+                try:
+                    assert await cut.read() == b""
+                except ConnectionError:
+                    pass  # closed with our bytes unread
+                opened.close()
+            writer.close()
+            assert listener.connections == 0
+
+    run(main())

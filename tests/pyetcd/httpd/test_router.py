@@ -4,7 +4,7 @@ import pytest
 
 from pyetcd.httpd.request import Request
 from pyetcd.httpd.router import Route, Router, clean_path
-from tests.http import Response, Wire, never, request
+from tests.http import Response, Wire, answer_with, never, request
 
 
 def named(name: bytes) -> "Route":
@@ -89,6 +89,12 @@ def test_router_redirects_unclean_path(target: str, location: str, method: str) 
     """For every method; escapes count as what they stand for."""
     response = ask(target, method)
     assert (response.status, response.header("Location")) == (301, location)
+
+
+def test_router_redirects_no_options() -> None:
+    """OPTIONS asks about the server, as far as Go's handlers of CORS are concerned."""
+    router = Router([Route(b"/", {b"OPTIONS": answer_with(200)}, b"")])
+    assert Wire(router).send(request("OPTIONS", "/a//b")).response("OPTIONS").status == 200
 
 
 def test_redirect_has_a_note_for_readers_only() -> None:

@@ -115,7 +115,7 @@ def _path(request: Request) -> bytes:
     target = request.target.partition(b"?")[0]
     if not target.startswith(b"/"):
         if target == b"*" and request.method == b"OPTIONS":
-            return b"/"  # of no path in particular
+            return target
         _, scheme_end, rest = target.partition(b"://")
         if not scheme_end:
             raise Refused(400)

@@ -71,7 +71,10 @@ class Router:
                     route = candidate
                     break
             else:
-                not_found(request)
+                if path == b"*":
+                    request.respond(200)  # OPTIONS of the server as a whole
+                else:
+                    not_found(request)
                 return
         handlers = route.handlers
         handler = handlers.get(request.method)

@@ -71,7 +71,7 @@ ODD_REQUESTS = [
         (REQUESTS[3], b"POST|/c||host=x;transfer-encoding=Chunked;|abc0123456789"),
         (REQUESTS[5], b"GET|/abs|x|host=x;|"),
         (REQUESTS[6], b"GET|/||host=x;|"),
-        (REQUESTS[7], b"OPTIONS|/||host=x;|"),
+        (REQUESTS[7], b"OPTIONS|*||host=x;|"),
         (
             REQUESTS[8],
             b"PUT|/u||connection=Upgrade, HTTP2-Settings;host=x;content-length=4;|body",

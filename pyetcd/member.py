@@ -4,23 +4,26 @@ What starts here is the same whether `main` runs it as a process or a program em
 is written to the disk before everything that flags can get wrong has been checked.
 """
 
+import asyncio
 import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from socket import socket
 from typing import Final
 
 from pyetcd import api, bootstrap
 from pyetcd.api import cors, peer
-from pyetcd.bootstrap import Identity, OnDisk, Plan, Start
+from pyetcd.bootstrap import Identity, Network, OnDisk, Plan, Start
 from pyetcd.cluster import Cluster
 from pyetcd.command import MemberChange, encode_member_change
 from pyetcd.config import Config
 from pyetcd.httpd import Listener, Router, bind_tcp
 from pyetcd.server.server import Server
 from pyetcd.stats import Traffic
-from pyetcd.urls import Urls, address
+from pyetcd.tls import Certificates
+from pyetcd.urls import Urls, address, is_secure
 from pyetcd.version import ETCD_VERSION
 from raft import (
     ADD_VOTER,
@@ -57,9 +60,15 @@ class Member:
     """One running member of a cluster."""
 
     def __init__(
-        self, server: Server, node: Node, transport: Transport, listener: Listener
+        self,
+        server: Server,
+        node: Node,
+        transport: Transport,
+        listener: Listener,
+        certificates: "_Certificates",
     ) -> None:
         self.server = server
+        self._certificates = certificates
         self._node = node
         self._transport = transport
         self._listener = listener
@@ -71,19 +80,26 @@ class Member:
         `die` is called with a bug or a failure of the disk, from any thread; it must end the
         process. `on_removed` is called when the cluster has thrown this member out.
 
-        Raises BootstrapError, httpd.ListenError, RaftError or OSError, each with one line that
-        says what is wrong; then nothing is left open, and nothing was written that would matter.
+        Raises BootstrapError, TlsError, httpd.ListenError, RaftError or OSError, each with one line
+        that says what is wrong; then nothing is left open, and nothing was written that would
+        matter.
         """
         opened: list[Callable[[], None]] = []
         try:
+            certificates = _Certificates(
+                clients=Certificates(config.client_tls), peers=Certificates(config.peer_tls)
+            )
             client_sockets = _bind(config.listen_client_urls, opened)
             _try_to_bind(config.listen_peer_urls)
-            plan, disk, recovered = await _open(config, opened)
+            network = bootstrap.secure_network(certificates.peers.client())
+            plan, disk, recovered = await _open(config, network, opened)
             for line in config.start_lines(initial=plan.start is not Start.RESTART):
                 logging.getLogger("pyetcd.server").info("%s", line)
             for warning in plan.warnings:
                 log.warning("%s", warning)
-            return await _run(config, plan, disk, recovered, client_sockets, die, on_removed)
+            return await _run(
+                config, plan, disk, recovered, client_sockets, certificates, die, on_removed
+            )
         except BaseException:
             for close in reversed(opened):
                 close()
@@ -91,10 +107,25 @@ class Member:
 
     async def stop(self) -> None:
         """Hand over what this member leads, answer what was begun, and close everything."""
-        await self.server.stop()
-        await self._listener.close(grace_seconds=GRACE_SECONDS)
+        self._certificates.clients.stop()
+        self._certificates.peers.stop()
+        await self.server.leave_office()
+        # Whatever was begun goes on to the new leader, and is answered. Without a quorum it can't
+        # be: it gets an error once the time is up.
+        closing = asyncio.ensure_future(self._listener.close(grace_seconds=2 * GRACE_SECONDS))
+        await asyncio.wait([closing], timeout=GRACE_SECONDS)
+        self.server.stop()
+        await closing
         await self._transport.stop()
         await self._node.stop()
+
+
+@dataclass(slots=True)
+class _Certificates:
+    """Those of the client ports and those of the peer ports."""
+
+    clients: Certificates
+    peers: Certificates
 
 
 class _PeerEvents:
@@ -138,13 +169,13 @@ class _CountedTransport:
         self._send(envelopes)
 
 
-def _bind(urls: Urls, opened: list[Callable[[], None]]) -> list[socket]:
-    """Take the client ports. Raises ListenError."""
-    sockets: list[socket] = []
-    for host, port in dict.fromkeys(map(address, urls)):
-        bound = bind_tcp(host, port)
+def _bind(urls: Urls, opened: list[Callable[[], None]]) -> list[tuple[socket, bool]]:
+    """Take the client ports, each with whether it is for https. Raises ListenError."""
+    sockets: list[tuple[socket, bool]] = []
+    for url in urls:
+        bound = bind_tcp(*address(url))
         opened.append(bound.close)
-        sockets.append(bound)
+        sockets.append((bound, is_secure(url)))
     return sockets
 
 
@@ -155,7 +186,7 @@ def _try_to_bind(urls: Urls) -> None:
 
 
 async def _open(
-    config: Config, opened: list[Callable[[], None]]
+    config: Config, network: Network, opened: list[Callable[[], None]]
 ) -> tuple[Plan, DiskStorage, Recovered]:
     """Find out who this member is, and open or make its storage."""
     storage = StorageConfig(
@@ -167,9 +198,9 @@ async def _open(
     if DiskStorage.exists(storage):
         disk, recovered = DiskStorage.open(storage)
         opened.append(disk.close)
-        plan = await bootstrap.plan(config, OnDisk(True, recovered.metadata))
+        plan = await bootstrap.plan(config, OnDisk(True, recovered.metadata), network)
     else:
-        plan = await bootstrap.plan(config, OnDisk())
+        plan = await bootstrap.plan(config, OnDisk(), network)
         metadata = plan.identity.encode()
         disk = DiskStorage.create(storage, metadata)
         opened.append(disk.close)
@@ -178,6 +209,12 @@ async def _open(
     if is_empty and not plan.identity.joined:
         # Also when the process died just before this was written.
         recovered = _begin_log(disk, plan.identity)
+    if config.force_new_cluster and plan.start is Start.RESTART:
+        alone = bootstrap.stand_alone(recovered, plan.identity.member_id)
+        if alone is not None:
+            disk.write_blocking(alone)
+            recovered.hard_state = alone.hard_state
+            recovered.entries += alone.entries
     return plan, disk, recovered
 
 
@@ -201,7 +238,8 @@ async def _run(
     plan: Plan,
     disk: DiskStorage,
     recovered: Recovered,
-    client_sockets: list[socket],
+    client_sockets: list[tuple[socket, bool]],
+    certificates: _Certificates,
     die: Die,
     on_removed: Callable[[], None],
 ) -> Member:
@@ -223,6 +261,8 @@ async def _run(
         random=random.Random(),
         peer_urls=identity.member.peer_urls,
         server_version=ETCD_VERSION,
+        server_tls=certificates.peers.server,
+        client_tls=certificates.peers.client,
     )
     server.attach_transport(transport)
     for member in identity.members:
@@ -234,11 +274,7 @@ async def _run(
         server.applier.restore(recovered.snapshot, chunks)
     log.info("starting member %x in cluster %x", identity.member_id, identity.cluster_id)
     node = Node(
-        CoreConfig(
-            identity.member_id,
-            election_ticks=config.election_ticks * TICKS_PER_HEARTBEAT,
-            heartbeat_ticks=TICKS_PER_HEARTBEAT,
-        ),
+        _core_config(config, identity.member_id),
         recovered,
         disk,
         _CountedTransport(transport, server.traffic),
@@ -254,7 +290,53 @@ async def _run(
     peer.add_routes(transport.app, server)
     # The log is applied as far as it is known to be committed before anybody may read.
     node.start()
-    await transport.start(list(dict.fromkeys(map(address, config.listen_peer_urls))))
-    await listener.start(*client_sockets)
+    try:
+        await _commit_alone(node, identity.member_id)
+        await _open_doors(config, transport, listener, client_sockets, certificates)
+    except BaseException:
+        # Its ticks must not go on: they would find a disk that has been closed.
+        await listener.close(grace_seconds=0)
+        await transport.stop()
+        await node.stop()
+        raise
+    certificates.clients.start()
+    certificates.peers.start()
     server.start()
-    return Member(server, node, transport, listener)
+    return Member(server, node, transport, listener, certificates)
+
+
+def _core_config(config: Config, member_id: int) -> CoreConfig:
+    return CoreConfig(
+        member_id,
+        election_ticks=config.election_ticks * TICKS_PER_HEARTBEAT,
+        heartbeat_ticks=TICKS_PER_HEARTBEAT,
+    )
+
+
+async def _commit_alone(node: Node, member_id: int) -> None:
+    """Commit the rest of the log, if that needs nobody else.
+
+    Else a read that comes at once would miss what was acknowledged just before the last end.
+    """
+    if node.core.configuration.voters == (member_id,):
+        done = asyncio.Event()
+        node.read_index(done.set)
+        node.campaign()
+        await done.wait()
+
+
+async def _open_doors(
+    config: Config,
+    transport: Transport,
+    listener: Listener,
+    client_sockets: list[tuple[socket, bool]],
+    certificates: _Certificates,
+) -> None:
+    """Listen on the peer ports, then on those of the clients. Raises OSError."""
+    urls = config.listen_peer_urls
+    await transport.start(
+        [address(url) for url in urls],
+        plain=[address(url) for url in urls if not is_secure(url)],
+    )
+    for bound, secure in client_sockets:
+        await listener.start(bound, ssl=certificates.clients.server if secure else None)

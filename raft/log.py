@@ -85,6 +85,11 @@ class Log:
         """The last entry; `base` when none is kept."""
         return EntryID(self.last_index, self.last_term)
 
+    @property
+    def commit_id(self) -> EntryID:
+        """The last entry that this server knows to be committed."""
+        return EntryID(self.commit_index, self.term(self.commit_index))
+
     def term(self, raft_index: int) -> int:
         """Return the term of an entry at or after base, 0 for one beyond the end.
 

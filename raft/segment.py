@@ -16,6 +16,7 @@ Everything here is a function of bytes: `raft.wal` does the reading and the writ
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import shake_128
 from typing import Final
 from zlib import crc32
 
@@ -35,6 +36,10 @@ _RECORD: Final = struct.Struct("<IIII")
 _RECORD_START: Final = struct.Struct("<II")
 # A record ends with 1 to 16 of these, so that none of its last bytes are zeros by themselves.
 _FILLING: Final = [b"\xff" * (ALIGNMENT - rest) for rest in range(ALIGNMENT)]
+# Set in the length of a record whose payload is masked: it holds as many zeros as a sector, which
+# would look like a lost one.
+_MASKED: Final = 1 << 31
+_LOST_SECTOR: Final = bytes(SECTOR)
 # The largest piece for which zlib does not give up the interpreter. The thread that writes would
 # have to win it back from a busy event loop, which can take a thousand times as long as the crc.
 _CRC_BYTES: Final = 5 * 1024
@@ -118,11 +123,16 @@ def _checked_head(row: object, salt: int) -> Head:
 
 def encode_record(salt: int, sequence: int, payload: bytes) -> bytes:
     """One record; `sequence` counts the records of a segment from 0."""
-    start = _RECORD_START.pack(len(payload), sequence)
+    length = len(payload)
+    assert length < _MASKED, f"a record of {length} bytes"
+    if length >= SECTOR and _LOST_SECTOR in payload:
+        payload = _mask(payload, salt)
+        length |= _MASKED
+    start = _RECORD_START.pack(length, sequence)
     head_crc = crc32(start, salt)
     return b"".join(
         (
-            _RECORD.pack(len(payload), sequence, head_crc, _crc_of(payload, head_crc)),
+            _RECORD.pack(length, sequence, head_crc, _crc_of(payload, head_crc)),
             payload,
             _FILLING[len(payload) % ALIGNMENT],
         )
@@ -161,6 +171,8 @@ class Reader:
         while self.end <= limit:
             offset = self.end
             length, sequence, head_crc, payload_crc = unpack_record(data, offset)
+            is_masked = length & _MASKED
+            length &= ~_MASKED
             start = offset + size
             payload = view[start : start + length]
             if (
@@ -171,7 +183,7 @@ class Reader:
                 or crc32(payload, head_crc) != payload_crc
             ):
                 return
-            yield payload
+            yield memoryview(_mask(payload, salt)) if is_masked else payload
             self.records += 1
             self.end = (start + length + ALIGNMENT) & -ALIGNMENT
 
@@ -205,6 +217,7 @@ class Reader:
         length, sequence, head_crc, _ = _RECORD.unpack_from(self._data, self.end)
         if crc32(_RECORD_START.pack(length, sequence), self.head.salt) != head_crc:
             raise self._corrupt("a record with a damaged head")
+        length &= ~_MASKED
         stop = self.end + record_bytes(length)
         if sequence != self.records or length == 0 or stop > len(self._data):
             raise self._corrupt("a record that does not belong here")
@@ -230,6 +243,7 @@ class Reader:
             length, sequence, head_crc, payload_crc = _RECORD.unpack_from(self._data, offset)
             if not length or crc32(self._data[offset : offset + 8], self.head.salt) != head_crc:
                 continue
+            length &= ~_MASKED
             start = offset + _RECORD.size
             payload = self._data[start : start + length]
             if len(payload) == length and crc32(payload, head_crc) == payload_crc:
@@ -237,6 +251,17 @@ class Reader:
 
     def _corrupt(self, problem: str) -> CorruptRecord:
         return CorruptRecord(self.path, self.end, problem)
+
+
+def _mask(payload: bytes | memoryview, salt: int) -> bytes:
+    """Mix the payload with bytes that follow from the salt; the second time undoes the first.
+
+    No user can foresee these, so that no value turns into zeros by itself.
+    """
+    size = len(payload)
+    mask = shake_128(struct.pack("<I", salt)).digest(size)
+    mixed = int.from_bytes(payload, "little") ^ int.from_bytes(mask, "little")
+    return mixed.to_bytes(size, "little")
 
 
 def _crc_of(payload: bytes, crc: int) -> int:

@@ -16,7 +16,7 @@ Any thread may read and write snapshots; each writer and receiver belongs to one
 import logging
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -145,8 +145,8 @@ class SnapshotWriter:
         self._file.abort()
 
     def _write_frame(self, data: bytes) -> None:
-        self._crc = _run_on(self._crc, data)
-        self._file.write(_FRAME.pack(len(data), self._crc) + data)
+        self._crc, frame = _frame(self._crc, data)
+        self._file.write(frame)
 
 
 class SnapshotReceiver:
@@ -212,6 +212,33 @@ class _NewFile:
         self._files.remove(self.path)
 
 
+def encode_snapshot(meta: SnapshotMeta, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a snapshot's file, without a file."""
+    crc, frame = _frame(0, encode_meta(meta))
+    yield MAGIC + frame
+    for chunk in chunks:
+        assert len(chunk) <= MAX_CHUNK_BYTES, f"a chunk of {len(chunk)} bytes"
+        if chunk:
+            crc, frame = _frame(crc, chunk)
+            yield frame
+    yield _frame(crc, b"")[1]
+
+
+def read_snapshot(path: Path) -> tuple[SnapshotMeta, Iterator[bytes]]:
+    """Read a snapshot's file wherever it is: its meta, and its chunks, each verified.
+
+    Only the last chunk's end shows that none is missing. Raises CorruptRecord or OSError, the
+    iterator too.
+    """
+    file = path.open("rb")
+    try:
+        meta, frames = _read_head(file, str(path))
+    except BaseException:
+        file.close()
+        raise
+    return meta, _closing(file, frames)
+
+
 def verify(files: Files, path: Path) -> SnapshotMeta:
     """Read a whole snapshot; its meta. Raises CorruptRecord or OSError."""
     with files.open_for_reading(path) as file:
@@ -265,6 +292,17 @@ def _read_pieces(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while piece := file.read(_TRANSFER_BYTES):
             yield piece
+
+
+def _closing(file: BinaryIO, frames: Iterator[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from frames
+
+
+def _frame(crc: int, data: bytes) -> tuple[int, bytes]:
+    """Return the crc that has run on, and the frame."""
+    crc = _run_on(crc, data)
+    return crc, _FRAME.pack(len(data), crc) + data
 
 
 def _run_on(crc: int, data: bytes) -> int:

@@ -85,7 +85,7 @@ class DiskStorage:
         files = files or DiskFiles()
         for path in (config.snapshot_path, config.wal_path):
             _make_directories(files, path)
-        locks = _lock(files, config)
+        locks = lock(files, config)
         try:
             snapshots = Snapshots(files, config.snapshot_path)
             has_log = cls.exists(config, files)
@@ -97,7 +97,7 @@ class DiskStorage:
             _remove_unfinished(files, config.wal_path)
             wal = Wal.create(files, config.wal_path, metadata, config.segment_bytes)
         except BaseException:
-            _unlock(locks)
+            unlock(locks)
             raise
         return cls(config, locks, wal, snapshots)
 
@@ -110,7 +110,7 @@ class DiskStorage:
         Raises DirectoryInUse, CorruptRecord, Unrecoverable or OSError.
         """
         files = files or DiskFiles()
-        locks = _lock(files, config)
+        locks = lock(files, config)
         try:
             _make_directories(files, config.snapshot_path)
             snapshots = Snapshots(files, config.snapshot_path)
@@ -133,7 +133,7 @@ class DiskStorage:
                 wal.close()
                 raise
         except BaseException:
-            _unlock(locks)
+            unlock(locks)
             raise
         return cls(config, locks, wal, snapshots), recovered
 
@@ -167,7 +167,7 @@ class DiskStorage:
     def close(self) -> None:
         """Let go of the directory. The second time, nothing is left to do."""
         self._wal.close()
-        _unlock(self._locks)
+        unlock(self._locks)
 
 
 class MemoryStorage:
@@ -254,19 +254,21 @@ class _Lock:
         self._files.close(self._descriptor)
 
 
-def _lock(files: Files, config: StorageConfig) -> list[_Lock]:
+def lock(files: Files, config: StorageConfig) -> list[_Lock]:
+    """Take the directories for this process. Raises DirectoryInUse or OSError."""
     locks = [_Lock(files, config.directory)]
     try:
         # Two servers with directories of their own may have been told of one for their logs.
         if not files.is_same(config.wal_path, config.directory):
             locks.append(_Lock(files, config.wal_path))
     except BaseException:
-        _unlock(locks)
+        unlock(locks)
         raise
     return locks
 
 
-def _unlock(locks: list[_Lock]) -> None:
+def unlock(locks: list[_Lock]) -> None:
+    """Let go of the directories."""
     while locks:
         locks.pop().close()
 

@@ -130,7 +130,7 @@ class Wal:
         wal = cls(files, directory, segment_bytes)
         wal._segments = list_segments(files, directory)
         assert wal._segments, f"there is no log in {directory}"
-        image, reader = wal._load(snapshot_index)
+        image, reader = load(files, wal._segments, snapshot_index)
         wal._continue(reader, image)
         return wal, image, wal._metadata
 
@@ -207,28 +207,6 @@ class Wal:
 
     # ---------------------------------------------------------------------------------- loading
 
-    def _load(self, snapshot_index: int) -> tuple[LogImage, Reader]:
-        start = 0
-        for at, segment in enumerate(self._segments):
-            if segment.base_index <= snapshot_index:
-                start = at
-        image: LogImage | None = None
-        reader: Reader | None = None
-        for segment in self._segments[start:]:
-            before = reader
-            reader = Reader(self._files.read(segment.path), str(segment.path))
-            _check_name(segment, reader)
-            if before is None or image is None:
-                base = reader.head.base
-                image = LogImage(base.index, base.term, [], reader.head.hard_state)
-            else:
-                before.check_ends_clean()
-                _check_follows(reader, before, image)
-            _replay(reader, image)
-        assert reader is not None, "no segments"
-        assert image is not None, "no segments"
-        return image, reader
-
     def _continue(self, reader: Reader, image: LogImage) -> None:
         """Go on writing at the end of the last segment, once all of it is durable."""
         torn = reader.find_torn()
@@ -256,6 +234,33 @@ class Wal:
         self._offset = reader.end
         self._last = image.last
         self._hard_state = image.hard_state
+
+
+def load(files: Files, segments: list[Segment], snapshot_index: int) -> tuple[LogImage, Reader]:
+    """Replay what a server needs that has a snapshot at `snapshot_index`; changes nothing.
+
+    The reader has read the last segment, whose end is still to be judged. Raises CorruptRecord.
+    """
+    start = 0
+    for at, segment in enumerate(segments):
+        if segment.base_index <= snapshot_index:
+            start = at
+    image: LogImage | None = None
+    reader: Reader | None = None
+    for segment in segments[start:]:
+        before = reader
+        reader = Reader(files.read(segment.path), str(segment.path))
+        _check_name(segment, reader)
+        if before is None or image is None:
+            base = reader.head.base
+            image = LogImage(base.index, base.term, [], reader.head.hard_state)
+        else:
+            before.check_ends_clean()
+            _check_follows(reader, before, image)
+        _replay(reader, image)
+    assert reader is not None, "no segments"
+    assert image is not None, "no segments"
+    return image, reader
 
 
 def _check_name(segment: Segment, reader: Reader) -> None:

@@ -136,7 +136,7 @@ class Server:
         self._publish()
 
     async def leave_office(self) -> None:
-        """Hand the leadership over, if we have it; requests are taken and answered all the while."""
+        """Hand the leadership over, if we have it; requests are answered all the while."""
         self._stopping = True
         await self._hand_over()
 

@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import socket
+from collections.abc import Callable
 from ssl import SSLContext, SSLError
 from typing import Final, NamedTuple, cast
 
@@ -65,7 +66,7 @@ class Call(asyncio.Protocol):
         """Return the answer once it is complete. Raises OSError when there is none."""
         while (end := self._received.find(b"\r\n\r\n")) < 0:
             if self._ended is not None or len(self._received) > _MAX_HEAD_BYTES:
-                raise ConnectionError(f"{self.url}: {self._ended or 'not an HTTP answer'}")
+                raise ConnectionError(f"{self.url}: {self._why_no_answer()}")
             await self._wait()
         head = bytes(self._received[: end + 4])
         del self._received[: end + 4]
@@ -96,6 +97,15 @@ class Call(asyncio.Protocol):
         """Close at once, unless the connection has been given away."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _why_no_answer(self) -> str:
+        if self._ended is None:
+            return "not an HTTP answer"
+        if self.url.startswith("https:") and not self._received:
+            # It judges our certificate only after our side of the handshake is over (RFC 8446 2),
+            # and asyncio closes without a word then.
+            return f"{self._ended}, which is what happens if it does not accept our certificate"
+        return self._ended
 
     async def _wait(self) -> None:
         assert self._waiter is None, "two tasks wait on one call"
@@ -139,7 +149,12 @@ class Call(asyncio.Protocol):
 
 
 async def dial(
-    url: str, *, method: str, path: str, headers: dict[str, str], tls: SSLContext | None
+    url: str,
+    *,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    tls: Callable[[], SSLContext] | None,
 ) -> Call:
     """Connect to `url` and send the head of a request. Raises OSError, also for a bad URL."""
     try:
@@ -149,9 +164,10 @@ async def dial(
     if secure and tls is None:
         raise OSError(f"dial {url}: no certificates are configured for https")
     loop = asyncio.get_running_loop()
+    context = tls() if tls is not None and secure else None
     try:
         # Nagle's algorithm is off: asyncio and uvloop do that for every TCP connection.
-        _, call = await loop.create_connection(Call, host, port, ssl=tls if secure else None)
+        _, call = await loop.create_connection(Call, host, port, ssl=context)
     except OSError as error:
         raise describe(error, f"dial tcp {address_text(host, port)}") from None
     call.url = url

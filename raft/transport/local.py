@@ -3,7 +3,7 @@
 Values and protocols only: nothing here does anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from ssl import SSLContext
@@ -105,7 +105,8 @@ class Local:
     random: Random
     tuning: Tuning
     # For dialing https URLs.
-    client_tls: SSLContext | None
+    # Asked for each connection that we begin: certificates are renewed. None dials no https.
+    client_tls: Callable[[], SSLContext] | None
     # Every connection that has become a stream and is not lost yet, whoever holds it.
     streams: set[Stream] = field(default_factory=set)
 

@@ -5,10 +5,10 @@ with the answer 101. Knows nothing of peers or messages.
 """
 
 import asyncio
-import json
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from ssl import SSLContext
 from typing import Final
 
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # Every member dials at once when a large cluster starts, and operators ask meanwhile.
 _BACKLOG: Final = 1024
+# Who connects and then says nothing holds a descriptor so long.
+_HANDSHAKE_SECONDS: Final = 10.0
 
 
 class Server:
@@ -59,7 +61,7 @@ class Server:
         self.app = web.Application()
         self.app.router.add_get(STREAM_PATH, self._get_stream, allow_head=False)
         self.app.router.add_post(SNAPSHOT_PATH, self._post_snapshot)
-        self.app.router.add_get(PROBING_PATH, self._get_probing)
+        self.app.router.add_route("*", PROBING_PATH, self._get_probing)
         self._door = SnapshotDoor(local)
         self._admit = admit
         self._accept = accept
@@ -72,11 +74,16 @@ class Server:
             PROTOCOL_HEADER: PROTOCOL_VERSION,
         }
         self._runner: web.AppRunner | None = None
+        self._listeners: list[asyncio.Server] = []
         # The texts of refusals that are logged already, by sender as it calls itself.
         self._logged: dict[str, str] = {}
 
-    async def start(self, addresses: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    async def start(
+        self, addresses: list[tuple[str, int]], plain: Collection[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
         """Listen on all of `addresses`, or on none; return them with the ports that were chosen.
+
+        Those in `plain` are served without TLS.
 
         Raises OSError, whose text names the address.
         """
@@ -98,16 +105,32 @@ class Server:
             lingering_time=0,
         )
         await self._runner.setup()
-        for sock in sockets:
-            await web.SockSite(self._runner, sock, ssl_context=self._tls, backlog=_BACKLOG).start()
+        for sock, address in zip(sockets, addresses, strict=True):
+            tls = None if address in plain else self._tls
+            await self._serve(sock, tls)
         return bound
+
+    async def _serve(self, sock: socket.socket, tls: SSLContext | None) -> None:
+        # Not an aiohttp site: those have no limit for the handshake.
+        assert self._runner is not None, "served before it was started"
+        server = self._runner.server
+        assert server is not None, "no server in the runner"
+        self._listeners.append(
+            await asyncio.get_running_loop().create_server(
+                server,
+                sock=sock,
+                ssl=tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=None if tls is None else _HANDSHAKE_SECONDS,
+            )
+        )
 
     async def stop_listening(self) -> None:
         """Close the ports, and give up a snapshot that is coming in."""
         self._door.cancel()
-        if self._runner is not None:
-            for site in list(self._runner.sites):
-                await site.stop()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
     async def stop(self) -> None:
         """Close every connection that is still HTTP."""
@@ -157,8 +180,9 @@ class Server:
         return web.Response(status=204, headers=self._headers)
 
     async def _get_probing(self, request: web.Request) -> web.Response:
-        body = {"ok": True, "now": int(self._wall_clock() * 1e9)}
-        return web.json_response(body, headers=self._headers, dumps=json.dumps)
+        # To the letter of etcd, whose members ask each other this: monitors may do so, too.
+        now = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return web.Response(text=f'{{"OK":true,"Now":"{now}"}}\n')
 
     def _refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
         text = str(refusal)

@@ -7,7 +7,7 @@ of it is called. Knows nothing of core or storage: what arrives goes to `Events`
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from random import Random
 from ssl import SSLContext
@@ -51,7 +51,7 @@ class Transport:
         server_version: str = "",
         tuning: Tuning | None = None,
         server_tls: SSLContext | None = None,
-        client_tls: SSLContext | None = None,
+        client_tls: Callable[[], SSLContext] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Opens nothing yet."""
@@ -89,13 +89,17 @@ class Transport:
 
     # ------------------------------------------------------------------------- start and stop
 
-    async def start(self, addresses: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    async def start(
+        self, addresses: list[tuple[str, int]], *, plain: Collection[tuple[str, int]] = ()
+    ) -> list[tuple[str, int]]:
         """Listen on `addresses`, dial the peers; return the addresses with the chosen ports.
+
+        With certificates, those in `plain` are served without TLS all the same.
 
         Raises OSError, whose text names the address that cannot be listened on.
         """
         assert not self._is_running, "started twice"
-        bound = await self._server.start(addresses)
+        bound = await self._server.start(addresses, plain)
         self._is_running = True
         for peer in self._peers.values():
             peer.start(self._spawn)

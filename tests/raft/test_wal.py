@@ -485,3 +485,21 @@ def test_documented_snapshot_is_read(tmp_path: Path) -> None:
     path = tmp_path / "0000000000000001-0000000000000002.snap"
     path.write_bytes(documented(1))
     assert verify(DiskFiles(), path) == SnapshotMeta(2, 1, Configuration(voters=(1,)))
+
+
+@pytest.mark.parametrize("filling", [bytes(4 * 512), b"x" * 700 + bytes(1024)])
+def test_flip_in_a_record_that_holds_zeros_is_refused(tmp_path: Path, filling: bytes) -> None:
+    """A user's zeros do not look like a lost sector: damage to them is no torn write."""
+    wal = create(tmp_path)
+    wal.write(Batch(None, [Entry(1, 1, NORMAL, filling)], HardState(1, 0, 0)))
+    wal.close()
+    path = list_segments(DiskFiles(), tmp_path)[0].path
+    good = path.read_bytes()
+    wal, image, _ = Wal.open(UnflushedFiles(), tmp_path, 0, SEGMENT)
+    wal.close()
+    assert image.entries[0].data == filling
+    end = len(good.rstrip(b"\0"))
+    for offset in range(end - 600, end, 37):
+        path.write_bytes(good[:offset] + bytes([good[offset] ^ 4]) + good[offset + 1 :])
+        with pytest.raises(CorruptRecord):
+            Wal.open(UnflushedFiles(), tmp_path, 0, SEGMENT)

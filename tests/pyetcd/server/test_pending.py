@@ -8,7 +8,7 @@ from pyetcd.command import Delete, Set
 from pyetcd.errors import KeyNotFound, RaftInternal
 from pyetcd.server.pending import RETRY_SECONDS, SWEEP_SECONDS
 from pyetcd.store import Event
-from raft import CONFIG, NORMAL, Rejected
+from raft import CONFIG, NORMAL, Configuration, Rejected
 from tests.pyetcd.server.fakes import OTHERS, OWN, World, member
 from tests.virtual_time import virtual
 
@@ -141,6 +141,17 @@ async def test_timeout_names_the_lost_connection(leader: int, active: dict[int, 
     world.node.core.leader = leader
     results = world.read()
     world.transport.active = active
+    await pass_timeout(world)
+    assert only(results).cause.endswith(", possibly due to connection lost")
+
+
+@virtual
+async def test_timeout_in_a_minority_names_the_lost_connection():
+    """Two of five are no quorum."""
+    world = World()
+    world.node.core.configuration = Configuration(voters=(1, 2, 3, OWN, OTHERS[0]))
+    world.transport.active = {OTHERS[0]: 0.0}
+    results = world.read()
     await pass_timeout(world)
     assert only(results).cause.endswith(", possibly due to connection lost")
 

@@ -82,6 +82,8 @@ async def test_many_expired_keys_are_removed_in_steps():
     await asyncio.sleep(1 + SYNC_SECONDS)
     assert len(world.commands()) == 1
     await asyncio.sleep(2)
+    world.apply(*world_entry(world, Set("/a", "1", False, 0, False)))
+    await asyncio.sleep(2)
     assert len(world.commands()) == 1, "a step is under way"
     world.commit()
     assert world.server.store.next_expiration() is not None

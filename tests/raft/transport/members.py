@@ -144,7 +144,7 @@ class Member:
             server_version="2.3.8",
             tuning=self._tuning,
             server_tls=self._server_tls,
-            client_tls=self._client_tls,
+            client_tls=None if self._client_tls is None else lambda: self._client_tls,
             wall_clock=lambda: 1500.25,
         )
 

@@ -1,5 +1,6 @@
 """Members talk over TLS where their URLs say https, and only to those they trust."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -74,5 +75,45 @@ def test_tls_without_trust_connects_nobody(run: Run, pem: Path) -> None:
             await until(lambda: a.transport._peers[2]._last_failure)
             assert "certificate" in a.transport._peers[2]._last_failure
             assert a.transport.active_since(2) is None
+
+    run(scenario())
+
+
+def test_tls_peer_port_drops_whoever_does_not_shake_hands(
+    run: Run, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that connects and is silent does not hold its descriptor for ever."""
+    monkeypatch.setattr("raft.transport.server._HANDSHAKE_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        server, client = contexts(pem, trust=True)
+        a = Member(1, server_tls=server, client_tls=client)
+        async with cluster(a):
+            reader, writer = await asyncio.open_connection("127.0.0.1", a.port)
+            try:
+                assert await reader.read() == b""
+            except ConnectionError:
+                pass  # reset, which says the same
+            writer.close()
+
+    run(scenario())
+
+
+def test_tls_port_may_have_a_plain_one_beside_it(run: Run, pem: Path) -> None:
+    """A member that listens on https and on http is reached on both."""
+
+    async def scenario() -> None:
+        server, client = contexts(pem, trust=True)
+        a, b = Member(1, client_tls=client), Member(2, client_tls=client)
+        c = Member(3, server_tls=server)
+        async with cluster(a, b, connect=False):
+            plain = ("localhost", 0)
+            secure = ("127.0.0.1", 0)
+            c.addresses = await c.transport.start([secure, plain], plain=[plain])
+            ports = [port for _, port in c.addresses]
+            for dialer, scheme, port in zip((a, b), ("https", "http"), ports, strict=True):
+                dialer.transport.add_peer(3, [f"{scheme}://127.0.0.1:{port}"])
+                await dialer.reach(c)
+            await c.transport.stop()
 
     run(scenario())

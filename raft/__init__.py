@@ -3,10 +3,13 @@
 `Node` runs one server in an asyncio event loop, with a log on disk and a network between the
 servers. What it replicates are bytes; what they mean is the business of a `StateMachine`:
 
-    disk, recovered = DiskStorage.open(...)
+    disk = DiskStorage.create(StorageConfig(directory), metadata=b"")
+    recovered = found_cluster(disk, voters=[1, 2, 3])     # or else: DiskStorage.open(...)
     node = Node(CoreConfig(...), recovered, disk, transport, machine, ...)
     node.start()
     node.propose(b"x")         # machine.apply() sees it on every server, in the same order
+
+`examples/counter.py` is a whole program: a counter on three servers.
 
 Read it from the bottom: `messages.py` is the protocol; `follower.py`, `candidate.py` and
 `leader.py` decide, `core.py` holds the rules on terms and votes and changes roles; `driver.py` is
@@ -50,14 +53,28 @@ from raft.errors import (
     RaftError,
     Stopped,
 )
-from raft.inspection import Inspection, cut, inspect, read_newest_snapshot, set_aside
+from raft.inspection import (
+    Inspection,
+    cut,
+    hold,
+    inspect,
+    read_newest_snapshot,
+    set_aside,
+)
 from raft.interfaces import Recovered, Rejected, StateMachine, Storage, Transport, Write
 from raft.messages import Append, AppendResponse, Envelope
 from raft.node import DiskDurations, Leadership, Node
+from raft.peer_events import PeerEvents
 from raft.recovery import Unrecoverable
 from raft.snapshots import encode_snapshot, read_snapshot
 from raft.state import CoreConfig, Status
-from raft.storage import DiskStorage, MemoryStorage, StorageConfig
+from raft.storage import (
+    DirectoryInUse,
+    DiskStorage,
+    MemoryStorage,
+    StorageConfig,
+    found_cluster,
+)
 
 __all__ = [
     "ADD_LEARNER",
@@ -76,6 +93,7 @@ __all__ = [
     "Core",
     "CoreConfig",
     "CorruptRecord",
+    "DirectoryInUse",
     "DiskDurations",
     "DiskStorage",
     "Driver",
@@ -89,6 +107,7 @@ __all__ = [
     "MemoryStorage",
     "Node",
     "NotLeader",
+    "PeerEvents",
     "PeerRejected",
     "ProposalDropped",
     "RaftError",
@@ -107,6 +126,8 @@ __all__ = [
     "decode_change",
     "encode_change",
     "encode_snapshot",
+    "found_cluster",
+    "hold",
     "inspect",
     "read_newest_snapshot",
     "read_snapshot",

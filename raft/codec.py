@@ -294,6 +294,10 @@ def _check_vote(_: Envelope, message: Vote | PreVote) -> None:
     _entry_id(message.last_index, message.last_term)
 
 
+def _check_vote_response(_: Envelope, message: VoteResponse | PreVoteResponse) -> None:
+    _entry_id(message.commit_index, message.commit_term)
+
+
 def _check_append(envelope: Envelope, message: Append) -> None:
     _entry_id(message.prev_index, message.prev_term)
     last_term = message.prev_term
@@ -356,9 +360,9 @@ def _layout(
 
 # A tag is never used again for another class or other fields: that takes a new FRAME_VERSION.
 _layout(1, PreVote, (natural, natural), _check_vote)
-_layout(2, PreVoteResponse, (_flag,))
+_layout(2, PreVoteResponse, (_flag, natural, natural), _check_vote_response)
 _layout(3, Vote, (natural, natural, _flag), _check_vote)
-_layout(4, VoteResponse, (_flag,))
+_layout(4, VoteResponse, (_flag, natural, natural), _check_vote_response)
 _layout(5, TimeoutNow)
 _layout(6, Append, (natural, natural, natural, _entries), _check_append)
 _layout(7, AppendResponse, (natural,))

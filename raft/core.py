@@ -8,14 +8,14 @@ What the driver must not do is asserted.
 
 import logging
 import random
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from raft.candidate import Candidate
 from raft.confchange import ConfigChange, ImpossibleChange, apply_change, encode_change
 from raft.entry import CONFIG, Configuration, Entry, EntryID, HardState, SnapshotMeta
 from raft.errors import NotLeader
 from raft.follower import Follower
-from raft.interfaces import Ready, Recovered, Rejected, Write
+from raft.interfaces import Ready, Recovered, Write
 from raft.leader import Leader
 from raft.messages import (
     Append,
@@ -30,18 +30,12 @@ from raft.messages import (
     Vote,
     VoteResponse,
 )
-from raft.state import (
-    Campaign,
-    CoreConfig,
-    Follow,
-    Status,
-    StepDown,
-    Transition,
-    Win,
-    recover,
-)
+from raft.state import Campaign, CoreConfig, Follow, Status, StepDown, Transition, Win, recover
 
 Role: TypeAlias = Follower | Candidate | Leader
+
+# Some of what these say stands whatever their term.
+_TIMELESS: Final = (ProposeReject, VoteResponse, PreVoteResponse)
 
 
 class Core:
@@ -143,7 +137,7 @@ class Core:
         return Status(
             *(self.server_id, self.term, self.vote, self.role, self.leader),
             *(log.last_index, log.commit_index, self.applied_index),
-            transferee=leading.transferee if leading else 0,
+            transferee=leading.handover.transferee if leading else 0,
             followers=leading.describe_followers() if leading else {},
         )
 
@@ -162,10 +156,13 @@ class Core:
         ):
             state.logger.error("%x ignored a message that is not for it: %s", own, envelope)
             return
-        if isinstance(message, ProposeReject):
-            # What it says of our proposals stands whatever the term.
-            for kind, data in message.proposals:
-                state.rejected.append(Rejected(kind, data, message.reason))
+        if isinstance(message, _TIMELESS):
+            state.take_news(envelope.sender, message)
+            if isinstance(self._role, Candidate):
+                # A configuration may turn out to be committed by which votes would have to be
+                # counted from now on; those that are there were counted by the one before.
+                reason = state.cannot_campaign_because()
+                self._change_role(StepDown(reason) if reason else None)
         if envelope.term != state.term and not self._match_term(envelope):
             return
         if isinstance(message, PreVote | Vote):
@@ -400,17 +397,19 @@ class Core:
             *("cast" if granted else "rejected", type(message).__name__),
             *(candidate, message.last_term, message.last_index, self.term),
         )
+        commit_id = self.log.commit_id
         if not granted:
-            state.send(candidate, VoteResponse(False) if is_vote else PreVoteResponse(False))
+            refusal = VoteResponse if is_vote else PreVoteResponse
+            state.send(candidate, refusal(False, *commit_id))
         elif is_vote:
             state.vote = candidate
-            state.promise(candidate, VoteResponse(granted=True))
+            state.promise(candidate, VoteResponse(True, *commit_id))
             self._wait_for(candidate)
         else:
             # In the term asked about, and without any effect on our timer: a pre-candidate that
             # nobody else supports must not put off an election that is due.
-            response = Envelope(self.server_id, candidate, term, PreVoteResponse(granted=True))
-            state.messages.append(response)
+            response = PreVoteResponse(True, *commit_id)
+            state.messages.append(Envelope(self.server_id, candidate, term, response))
 
     def _wait_for(self, candidate: int) -> None:
         """Give the candidate that has our vote the time to win (thesis 3.4)."""

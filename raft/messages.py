@@ -35,10 +35,13 @@ class PreVoteResponse:
     """The answer to `PreVote`. It promises nothing, so it need not wait for the disk.
 
     When granted, the envelope's term is the one that was asked about; when refused, it is the
-    sender's own, and a higher one makes the asker a follower.
+    sender's own, and a higher one makes the asker a follower. The committed entry is as in
+    `VoteResponse`.
     """
 
     granted: bool
+    commit_index: int = 0  # >= 0
+    commit_term: int = 0  # >= 0; 0 only together with commit_index 0
 
 
 @dataclass(slots=True)
@@ -54,9 +57,18 @@ class Vote:
 
 @dataclass(slots=True)
 class VoteResponse:
-    """The answer to `Vote`. A granted one leaves only once the vote is on disk (thesis 3.8)."""
+    """The answer to `Vote`. A granted one leaves only once the vote is on disk (thesis 3.8).
+
+    It names the last entry that the sender knows to be committed: that is so for everybody and
+    for ever, so that whoever is answered and has this entry commits up to it, whatever the term.
+    Otherwise nobody might be elected after a leader has committed that voters leave, and ended:
+    those that stay hold the change without knowing that it is committed, still need votes of
+    those that have left, and do not get them if their logs are longer.
+    """
 
     granted: bool
+    commit_index: int = 0  # >= 0; 0 when the sender knows of none
+    commit_term: int = 0  # >= 0; 0 only together with commit_index 0
 
 
 @dataclass(slots=True)

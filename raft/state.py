@@ -183,9 +183,9 @@ class State:
             case Append() | CommitTo() | Heartbeat() | InstallSnapshot():
                 send(sender, AppendResponse(0))
             case PreVote():
-                send(sender, PreVoteResponse(granted=False))
+                send(sender, PreVoteResponse(False, *self.log.commit_id))
             case Vote():
-                send(sender, VoteResponse(granted=False))
+                send(sender, VoteResponse(False, *self.log.commit_id))
             case Propose(proposals=proposals):
                 self.refuse(sender, proposals, NOT_LEADER)
             case (
@@ -202,6 +202,32 @@ class State:
                 pass
             case unreachable:
                 assert_never(unreachable)
+
+    def take_news(
+        self, sender: int, message: ProposeReject | VoteResponse | PreVoteResponse
+    ) -> None:
+        """Take from a message what stands whatever its term."""
+        match message:
+            case ProposeReject(reason=reason, proposals=proposals):
+                self.rejected += (Rejected(kind, data, reason) for kind, data in proposals)
+            case VoteResponse(_, index, term) | PreVoteResponse(_, index, term):
+                # A leader commits all that it holds, by its own entry.
+                if self.leader != self.config.server_id:
+                    self._learn_commit(sender, EntryID(index, term))
+            case unreachable:
+                assert_never(unreachable)
+
+    def _learn_commit(self, voter: int, entry_id: EntryID) -> None:
+        """Commit up to what `voter` knows to be committed, if that is here.
+
+        An entry of that index and term is that very entry, and all before it are the same too
+        (thesis 3.5, Log Matching): no leader need say so.
+        """
+        log = self.log
+        if log.matches(*entry_id) and log.commit_to(entry_id.index):
+            self.logger.info(
+                "%x learned from %x that %s is committed", self.config.server_id, voter, entry_id
+            )
 
     def set_leader(self, leader: int) -> None:
         """Note who leads, 0 for nobody; only core may call this."""

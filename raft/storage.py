@@ -9,13 +9,14 @@ Relies on both, and on `raft.recovery` for the rules by which they are joined. E
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from raft.codec import Batch
-from raft.entry import SnapshotMeta
+from raft.confchange import ADD_VOTER, Change, ConfigChange, encode_change
+from raft.entry import CONFIG, Entry, HardState, SnapshotMeta
 from raft.errors import CorruptRecord, RaftError
 from raft.files import DiskFiles, Files
 from raft.interfaces import Recovered, Write
@@ -168,6 +169,18 @@ class DiskStorage:
         """Let go of the directory. The second time, nothing is left to do."""
         self._wal.close()
         unlock(self._locks)
+
+
+def found_cluster(disk: DiskStorage, voters: Iterable[int]) -> Recovered:
+    """Write what the log of every server of a new cluster begins with; return what to start from.
+
+    The first entry names the voters; it is the same everywhere, and so is committed.
+    """
+    change = ConfigChange(tuple(Change(ADD_VOTER, voter) for voter in voters))
+    entries = [Entry(1, 1, CONFIG, encode_change(change))]
+    hard_state = HardState(term=1, vote=0, commit=1)
+    disk.write_blocking(Write(hard_state, entries, None, []))
+    return Recovered(hard_state=hard_state, entries=entries)
 
 
 class MemoryStorage:

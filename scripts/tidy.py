@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGES = ("raft", "pyetcd")
-CODE = (*PACKAGES, "tests", "scripts")
+CODE = (*PACKAGES, "tests", "scripts", "examples")
 FILE_LINES = 500
 FUNCTION_LINES = 70
 # Drawers: whatever is put there has a better name.
@@ -26,7 +26,7 @@ FLAG_DOCS = Path("docs/configuration.md")
 ERROR_TABLE = Path("pyetcd/errors.py")
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 BACKTICKS = re.compile(r"`([^`\n]+)`")
-PROJECT_PATH = re.compile(r"(?:raft|pyetcd|tests|scripts|docs)/[\w./-]+")
+PROJECT_PATH = re.compile(r"(?:raft|pyetcd|tests|scripts|examples|docs)/[\w./-]+")
 MAKE_TARGET = re.compile(r"^\$?\s*make(?:\s+\w+=\S+)*\s+([a-z][a-z-]*)")
 
 

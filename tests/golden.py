@@ -27,27 +27,18 @@ from pathlib import Path
 from typing import Any
 
 from raft.confchange import ADD_LEARNER, ADD_VOTER, REMOVE, Change, ConfigChange
-from raft.entry import CONFIG, NOOP, NORMAL, Configuration, Entry, EntryID, HardState
+from raft.entry import NORMAL, Configuration, Entry, EntryID, HardState
 from raft.errors import RaftError
-from raft.messages import (
-    Append,
-    AppendReject,
-    AppendResponse,
-    CommitTo,
-    Envelope,
-    Heartbeat,
-    HeartbeatResponse,
-    InstallSnapshot,
-    Message,
-    PreVote,
-    Propose,
-    ProposeReject,
-    ReadIndex,
-    ReadIndexResponse,
-    Vote,
-)
+from raft.messages import Envelope, InstallSnapshot
 from raft.state import CoreConfig
+from tests.raft.file_disk import FileDisk
 from tests.raft.server import Disk, Server, State, bootstrap_disk
+from tests.raft.wording import (
+    describe_configuration,
+    describe_data,
+    describe_entries,
+    describe_envelope,
+)
 
 _KINDS = {"add": ADD_VOTER, "learner": ADD_LEARNER, "remove": REMOVE}
 
@@ -69,16 +60,19 @@ def parse_script(text: str) -> list[Block]:
     return blocks
 
 
-def run_script(text: str) -> str:
-    """Return the script with the output that its commands have."""
-    cluster = Cluster()
+def run_script(text: str, directory: Path | None = None) -> str:
+    """Return the script with the output that its commands have; with disks in files if told so."""
+    cluster = Cluster(directory)
     parts = []
-    for block in parse_script(text):
-        output: list[str] = []
-        for line in block.commands:
-            if not line.startswith("#"):
-                output += cluster.execute(line)
-        parts.append("\n".join([*block.commands, "---", *output]).rstrip("\n"))
+    try:
+        for block in parse_script(text):
+            output: list[str] = []
+            for line in block.commands:
+                if not line.startswith("#"):
+                    output += cluster.execute(line)
+            parts.append("\n".join([*block.commands, "---", *output]).rstrip("\n"))
+    finally:
+        cluster.close()
     return "\n\n".join(parts) + "\n"
 
 
@@ -123,8 +117,10 @@ class _Collector(logging.Handler):
 class Cluster:
     """Servers, and the messages under way between them."""
 
+    # Where the disks' files are; None for disks in memory.
+    directory: Path | None = None
     servers: dict[int, Server] = field(default_factory=dict)
-    disks: dict[int, Disk] = field(default_factory=dict)
+    disks: dict[int, Disk | FileDisk] = field(default_factory=dict)
     under_way: list[Envelope] = field(default_factory=list)
     # The part of a partitioned network that each server is in.
     parts: dict[int, int] = field(default_factory=dict)
@@ -133,6 +129,7 @@ class Cluster:
     snapshots: dict[EntryID, State] = field(default_factory=dict)
     logged: list[str] = field(default_factory=list)
     starts: int = 0
+    made_disks: int = 0
 
     def execute(self, line: str) -> list[str]:
         """Carry out one command; return the lines of its output."""
@@ -143,10 +140,17 @@ class Cluster:
         except RaftError as error:
             return [f"{type(error).__name__}: {error}"]
 
+    def close(self) -> None:
+        """Let go of the disks' files."""
+        for disk in self.disks.values():
+            if isinstance(disk, FileDisk):
+                disk.close()
+
     # ---------------------------------------------------------------------------------- setup
 
     def do_cluster(self, *words: str) -> list[str]:
         """Start a new cluster; the one before it is gone."""
+        self.close()
         self.servers, self.disks, self.under_way, self.parts = {}, {}, [], {}
         options = dict(word.split("=") for word in words)
         self.voters = _ids(options.pop("voters"))
@@ -155,13 +159,13 @@ class Cluster:
         self.options = {name: int(value) for name, value in options.items()}
         self.options |= {"election_ticks": election_ticks, "heartbeat_ticks": heartbeat_ticks}
         for server_id in self.voters:
-            self.disks[server_id] = bootstrap_disk(self.voters)
+            self._insert(server_id, bootstrap_disk(self.voters))
             self._start(server_id)
         return []
 
     def do_server(self, server: str) -> list[str]:
         """Start a server that belongs to no cluster yet."""
-        self.disks[int(server)] = Disk()
+        self._insert(int(server), Disk())
         self._start(int(server))
         return []
 
@@ -173,7 +177,7 @@ class Cluster:
             disk.entries.append(Entry(index, term, NORMAL, b"given"))
         term = max(options.get("term", 0), disk.entries[-1].term)
         disk.hard_state = HardState(term, 0, options.get("commit", 1))
-        self.disks[int(server)] = disk
+        self._insert(int(server), disk)
         self._start(int(server))
         return []
 
@@ -298,7 +302,7 @@ class Cluster:
         it = self.servers[int(server)]
         meta = it.save_snapshot()
         self.snapshots[meta.id] = tuple(it.state)
-        return [f"{it.id} saved {meta.id} {_configuration(meta.configuration)}"]
+        return [f"{it.id} saved {meta.id} {describe_configuration(meta.configuration)}"]
 
     def do_compact(self, server: str, index: str) -> list[str]:
         """Drop the log up to an index."""
@@ -316,9 +320,22 @@ class Cluster:
     def do_log(self, server: str) -> list[str]:
         """Show a log."""
         log = self.servers[int(server)].core.log
-        return [f"{server} after {log.base}: {_entries(log.slice(log.first_index, 1 << 62))}"]
+        return [
+            f"{server} after {log.base}: {describe_entries(log.slice(log.first_index, 1 << 62))}"
+        ]
 
     # ----------------------------------------------------------------------------------- parts
+
+    def _insert(self, server_id: int, disk: Disk) -> None:
+        """Give a server its first disk, or another one."""
+        if self.directory is None:
+            self.disks[server_id] = disk
+            return
+        before = self.disks.get(server_id)
+        if isinstance(before, FileDisk):
+            before.close()
+        self.made_disks += 1
+        self.disks[server_id] = FileDisk(self.directory / f"{self.made_disks}", disk)
 
     def _start(self, server_id: int) -> None:
         self.starts += 1
@@ -349,7 +366,7 @@ class Cluster:
         return lines + self._report(envelope, delivered=True)
 
     def _lose(self, envelope: Envelope) -> list[str]:
-        return [f"lost {_arrow(envelope)}", *self._report(envelope, delivered=False)]
+        return [f"lost {describe_envelope(envelope)}", *self._report(envelope, delivered=False)]
 
     def _report(self, envelope: Envelope, *, delivered: bool) -> list[str]:
         """Tell the sender of a snapshot what became of it, as the transport does."""
@@ -369,14 +386,14 @@ class Cluster:
         lines = _changes(server, before, _look(server))
         lines += self.logged
         self.logged.clear()
-        return lines + [_arrow(envelope) for envelope in sent]
+        return lines + [describe_envelope(envelope) for envelope in sent]
 
     def _status(self, server: Server) -> list[str]:
         status, log = server.core.status(), server.core.log
         lines = [
             f"{server.id} {status.role} term={status.term} vote={status.vote:x} "
             f"leader={status.leader:x} last={log.last_id} commit={status.commit_index} "
-            f"applied={status.applied_index} {_configuration(server.core.configuration)}"
+            f"applied={status.applied_index} {describe_configuration(server.core.configuration)}"
         ]
         if status.transferee:
             lines.append(f"  hands over to {status.transferee:x}")
@@ -416,80 +433,11 @@ def _changes(server: Server, before: Look, after: Look) -> list[str]:
     words += [f"restored {meta.id}" for meta in restored]
     applied = server.applied[before.applied :]
     if applied:
-        words.append(f"applied {_entries(applied)}")
+        words.append(f"applied {describe_entries(applied)}")
     if before.configuration != after.configuration:
-        words.append(_configuration(after.configuration))
+        words.append(describe_configuration(after.configuration))
     reads = server.reads[before.reads :]
     words += [f"may serve read {read.context} at {read.read_index}" for read in reads]
     rejected = server.rejected[before.rejected :]
-    words += [f"got back {_data(it.data)}: {it.reason}" for it in rejected]
+    words += [f"got back {describe_data(it.data)}: {it.reason}" for it in rejected]
     return [f"{server.id}: {', '.join(words)}"] if words else []
-
-
-def _configuration(configuration: Configuration) -> str:
-    text = f"voters={_list(configuration.voters)}"
-    if configuration.voters_outgoing:
-        text += f" outgoing={_list(configuration.voters_outgoing)}"
-    if configuration.learners:
-        text += f" learners={_list(configuration.learners)}"
-    if configuration.learners_next:
-        text += f" learners_next={_list(configuration.learners_next)}"
-    return text
-
-
-def _list(ids: tuple[int, ...]) -> str:
-    return ",".join(f"{server_id:x}" for server_id in ids)
-
-
-def _entries(entries: list[Entry]) -> str:
-    names = {NOOP: " noop", CONFIG: " config"}
-    return " ".join(
-        f"[{entry.index}@{entry.term}{names.get(entry.kind, ' ' + _data(entry.data))}]"
-        for entry in entries
-    )
-
-
-def _data(data: bytes) -> str:
-    text = data.decode(errors="replace")
-    return text if text.isprintable() else "config"
-
-
-def _arrow(envelope: Envelope) -> str:
-    name = type(envelope.message).__name__
-    details = _details(envelope.message)
-    text = f"{envelope.sender:x} -> {envelope.recipient:x} T{envelope.term} {name}"
-    return f"{text} {details}" if details else text
-
-
-def _details(message: Message) -> str:
-    match message:
-        case PreVote(last_index, last_term):
-            return f"last={last_index}@{last_term}"
-        case Vote(last_index, last_term, transfer):
-            return f"last={last_index}@{last_term}" + (" transfer" if transfer else "")
-        case Append(prev_index, prev_term, commit, entries):
-            text = f"prev={prev_index}@{prev_term} commit={commit}"
-            return f"{text} {_entries(entries)}" if entries else text
-        case AppendResponse(match_index):
-            return f"match={match_index}"
-        case AppendReject(rejected_index, hint_index, hint_term):
-            return f"prev={rejected_index} hint={hint_index}@{hint_term}"
-        case InstallSnapshot(meta):
-            return f"{meta.id}"
-        case CommitTo(commit):
-            return f"{commit}"
-        case Heartbeat(commit, read_round):
-            return f"commit={commit}" + (f" round={read_round}" if read_round else "")
-        case HeartbeatResponse(read_round):
-            return f"round={read_round}" if read_round else ""
-        case Propose(proposals):
-            return " ".join(_data(data) for _, data in proposals)
-        case ProposeReject(reason, proposals):
-            return f"{' '.join(_data(data) for _, data in proposals)}: {reason}"
-        case ReadIndex(context):
-            return f"{context}"
-        case ReadIndexResponse(context, read_index):
-            return f"{context} at {read_index}"
-        case _:
-            granted: bool | None = getattr(message, "granted", None)
-            return "" if granted is None else ("granted" if granted else "refused")

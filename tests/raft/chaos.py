@@ -28,6 +28,9 @@ class Facts:
     leaders: dict[int, int] = field(default_factory=dict)
     # State Machine Safety.
     applied: dict[int, Entry] = field(default_factory=dict)
+    # The lowest term in which each was seen to be applied: it was committed then or before. Its
+    # own term says nothing of that: an older entry commits with one of the leader's (3.6.2).
+    committed_in: dict[int, int] = field(default_factory=dict)
     # Log Matching: each entry's bytes, and the entry before it.
     entries: dict[EntryID, tuple[Entry, int]] = field(default_factory=dict)
     # The highest index applied anywhere.
@@ -40,13 +43,16 @@ class Facts:
         assert other == server.id, f"{other:x} and {server.id:x} lead term {core.term}"
         for index in range(core.log.base.index + 1, self.last_applied + 1):
             entry = self.applied[index]
-            if entry.term <= core.term:
+            if self.committed_in[index] <= core.term:
                 held = core.log.matches(index, entry.term)
                 assert held, f"leader {server.id:x} of {core.term} lacks {index}@{entry.term}"
 
     def see_applied(self, server: Server, entries: list[Entry]) -> None:
         """Check State Machine Safety (thesis figure 3.2)."""
+        term = server.core.term
         for entry in entries:
+            seen_in = self.committed_in.get(entry.index, term)
+            self.committed_in[entry.index] = min(seen_in, term)
             other = self.applied.setdefault(entry.index, entry)
             assert other == entry, f"{server.id:x} applied {entry}, another server {other}"
             self.last_applied = max(self.last_applied, entry.index)

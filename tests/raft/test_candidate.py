@@ -2,8 +2,8 @@
 
 import pytest
 
-from raft.confchange import ConfigChange
-from raft.entry import NORMAL, Configuration, Entry, SnapshotMeta
+from raft.confchange import REMOVE, Change, ConfigChange, encode_change
+from raft.entry import CONFIG, NORMAL, Configuration, Entry, SnapshotMeta
 from raft.errors import ProposalDropped
 from raft.interfaces import ReadState
 from raft.messages import (
@@ -25,9 +25,10 @@ from raft.messages import (
     Vote,
     VoteResponse,
 )
-from tests.raft.server import Server, make_server
+from tests.raft.server import Server, make_leader, make_server
 
 _FIVE = (1, 2, 3, 4, 5)
+_REMOVE_3 = ConfigChange((Change(REMOVE, 3),))
 
 
 def _candidate(**options: int) -> Server:
@@ -155,6 +156,57 @@ def test_pre_candidate_refused_by_a_majority_is_a_follower_again() -> None:
     for voter in (2, 3, 4):
         server.receive(voter, PreVoteResponse(False))
     assert (server.core.role, server.core.term) == ("follower", 1)
+
+
+@pytest.mark.parametrize("term", [1, 2, 3])
+@pytest.mark.parametrize("kind", [VoteResponse, PreVoteResponse])
+@pytest.mark.parametrize("granted", [True, False])
+def test_candidate_commits_what_a_voter_knows_to_be_committed(
+    kind: "type[VoteResponse | PreVoteResponse]", granted: bool, term: int
+) -> None:
+    """Committed is committed, whatever the term and the answer."""
+    server = make_server(voters=_FIVE, terms=(1, 1, 1), pre_vote=0)
+    server.do(lambda core: core.campaign())
+    server.receive(2, kind(granted, 2, 1), term=term)
+    assert server.core.log.commit_index == 2
+    assert [entry.index for entry in server.applied] == [1, 2]
+
+
+@pytest.mark.parametrize("entry_id", [(0, 0), (1, 1), (3, 2), (4, 1)])
+def test_candidate_ignores_that_an_entry_is_committed_that_it_has_not(
+    entry_id: tuple[int, int],
+) -> None:
+    """Another term makes another entry; and the commit index never goes back."""
+    server = make_server(voters=_FIVE, terms=(1, 1, 1), pre_vote=0)
+    server.do(lambda core: core.campaign())
+    server.receive(2, VoteResponse(False, *entry_id))
+    assert server.core.log.commit_index == 1
+    assert server.core.role == "candidate"
+
+
+def test_follower_learns_from_a_late_answer_what_is_committed() -> None:
+    """Its campaign may have ended meanwhile; the answer is true all the same."""
+    server = make_server(voters=_FIVE, terms=(1, 1, 1))
+    server.receive(2, PreVoteResponse(False, 3, 1), term=7)
+    assert (server.core.role, server.core.log.commit_index) == ("follower", 3)
+
+
+def test_leader_does_not_learn_from_late_answers_what_is_committed() -> None:
+    """Its own entry commits all before it, and what waits for that is told by then."""
+    leader = make_leader(terms=(1, 1, 1))
+    leader.receive(3, VoteResponse(False, 3, 1))
+    assert (leader.core.role, leader.core.log.commit_index) == ("leader", 1)
+
+
+@pytest.mark.parametrize("term", [1, 2])
+def test_candidate_that_learns_of_a_new_configuration_ends_its_attempt(term: int) -> None:
+    """Also if it learns that from the very vote that would elect it, or from a late one."""
+    server = make_server(voters=(1, 2, 3), pre_vote=0)
+    server.core.log.append([Entry(2, 1, CONFIG, encode_change(_REMOVE_3))])
+    server.do(lambda core: core.campaign())
+    server.holds_writes = True
+    server.receive(2, VoteResponse(True, 2, 1), term=term)
+    assert (server.core.role, server.core.term) == ("follower", 2)
 
 
 @pytest.mark.parametrize(

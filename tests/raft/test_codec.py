@@ -45,9 +45,9 @@ META = SnapshotMeta(9, 2, Configuration((1, 2**64 - 1), (1, 5), (7,), (5,)))
 # One of each class, in the order of their tags.
 MESSAGES: list[Message] = [
     PreVote(5, 2),
-    PreVoteResponse(granted=True),
+    PreVoteResponse(True, 5, 2),
     Vote(0, 0, transfer=True),
-    VoteResponse(granted=False),
+    VoteResponse(False, 0, 0),
     TimeoutNow(),
     Append(4, 2, 9, [Entry(5, 2, NORMAL, b"\0\xff"), Entry(6, 3, NOOP, b"")]),
     AppendResponse(0),
@@ -125,7 +125,9 @@ E63 = (5, 3, 1, b"x")
         (frame((5, 1.0, 2, 3)), "not a positive number: 1.0"),
         (frame((7, 1, 2, 3, -1)), "not a natural number: -1"),
         (frame((7, 1, 2, 3, None)), "not a natural number: None"),
-        (frame((4, 1, 2, 3, 1)), "not a flag: 1"),
+        (frame((4, 1, 2, 3, 1, 0, 0)), "not a flag: 1"),
+        (frame((2, 1, 2, 3, False, 5, 0)), "no entry is named 5@0"),
+        (frame((4, 1, 2, 3, False, 0, 2)), "no entry is named 0@2"),
         (frame((1, 1, 2, 3, 5, 0)), "no entry is named 5@0"),
         (frame((3, 1, 2, 3, 0, 5, False)), "no entry is named 0@5"),
         (frame((6, 1, 2, 3, 4, 0, 0, ())), "no entry is named 4@0"),

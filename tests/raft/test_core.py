@@ -114,8 +114,8 @@ def test_core_recovering_two_config_entries_knows_that_the_first_is_committed() 
         (Append(1, 1, 1, []), AppendResponse(0)),
         (Heartbeat(1, 0), AppendResponse(0)),
         (InstallSnapshot(_META), AppendResponse(0)),
-        (PreVote(9, 9), PreVoteResponse(False)),
-        (Vote(9, 9, False), VoteResponse(False)),
+        (PreVote(9, 9), PreVoteResponse(False, 1, 1)),
+        (Vote(9, 9, False), VoteResponse(False, 1, 1)),
         (Propose([(NORMAL, b"a")]), ProposeReject("not the leader", [(NORMAL, b"a")])),
         (PreVoteResponse(True), None),
         (VoteResponse(True), None),
@@ -264,7 +264,8 @@ def test_vote_and_acknowledgement_wait_side_by_side() -> None:
     server.receive(2, Vote(9, 4, True), term=5)
     server.receive(2, Append(1, 1, 1, []))
     assert server.finish_write() == [Envelope(1, 3, 1, AppendResponse(2))]
-    assert [it.message for it in server.finish_write()] == [VoteResponse(True), AppendResponse(1)]
+    granted, acknowledged = [it.message for it in server.finish_write()]
+    assert (granted, acknowledged) == (VoteResponse(True, 1, 1), AppendResponse(1))
 
 
 def test_promises_of_an_earlier_term_are_not_made() -> None:

@@ -16,6 +16,13 @@ def test_script_prints_what_it_says(path: Path, rewrite: bool) -> None:
 
 
 @pytest.mark.parametrize("path", _SCRIPTS, ids=lambda path: path.stem)
+def test_script_on_files_prints_the_same(path: Path, tmp_path: Path) -> None:
+    """The log and the snapshots on disk bring back what those in memory do."""
+    script = path.read_text()
+    assert run_script(script, tmp_path) == run_script(script)
+
+
+@pytest.mark.parametrize("path", _SCRIPTS, ids=lambda path: path.stem)
 def test_script_run_twice_prints_the_same(path: Path) -> None:
     """The core is deterministic: the same inputs, the same output."""
     assert run_script(path.read_text()) == run_script(path.read_text())

@@ -85,8 +85,12 @@ def _win_unnoticed(server: Server) -> None:
         (make_leader, lambda it: _set(it, configuration=Configuration((2, 3))), "1 leads"),
         (make_leader, lambda it: setattr(_leader_role(it), "uncommitted_bytes", 1), "1 counted"),
         (make_leader, lambda it: setattr(_leader_role(it), "pending_config_index", 9), "pending 9"),
-        (make_leader, lambda it: setattr(_leader_role(it), "transferee", 1), "to itself"),
-        (make_leader, lambda it: setattr(_leader_role(it), "transferee", 9), "9 is not of"),
+        (make_leader, lambda it: setattr(_leader_role(it).handover, "transferee", 1), "to itself"),
+        (
+            make_leader,
+            lambda it: setattr(_leader_role(it).handover, "transferee", 9),
+            "9 is not of",
+        ),
         (make_leader, lambda it: _leader_role(it).reads.add(1, 1, 1), "an unknown commit index"),
         (make_leader, lambda it: _leader_role(it).progress.pop(3), "of \\(1, 2, 3\\)"),
         (

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raft.entry import NORMAL, Configuration, Entry, HardState, SnapshotMeta
+from raft.confchange import ADD_VOTER, Change, ConfigChange, decode_change
+from raft.entry import CONFIG, NORMAL, Configuration, Entry, HardState, SnapshotMeta
 from raft.errors import CorruptRecord
 from raft.interfaces import Recovered, Write
 from raft.recovery import Unrecoverable
@@ -20,6 +21,7 @@ from raft.storage import (
     DiskStorage,
     MemoryStorage,
     StorageConfig,
+    found_cluster,
 )
 from tests.raft.crash_files import Keep, RecordingFiles, UnflushedFiles, cuts
 
@@ -480,3 +482,17 @@ def test_memory_storage_takes_an_installed_snapshot() -> None:
     memory.write(write(HardState(2, 0, 9), entries(10, 11, 2)), lambda: None)
     memory.complete_all()
     assert memory.recover().entries == entries(10, 11, 2)
+
+
+def test_cluster_is_founded_by_an_entry_that_names_the_voters(tmp_path: Path) -> None:
+    """All servers begin with the same log, and a restart finds it."""
+    created = DiskStorage.create(config(tmp_path), b"", UnflushedFiles())
+    founded = found_cluster(created, [1, 2])
+    created.close()
+    opened, recovered = DiskStorage.open(config(tmp_path), UnflushedFiles())
+    opened.close()
+    assert recovered == founded
+    assert recovered.hard_state == HardState(term=1, vote=0, commit=1)
+    (entry,) = recovered.entries
+    assert (entry.index, entry.term, entry.kind) == (1, 1, CONFIG)
+    assert decode_change(entry.data) == ConfigChange((Change(ADD_VOTER, 1), Change(ADD_VOTER, 2)))

@@ -1,7 +1,6 @@
 """The log's files: what a crash does to them is repaired, what damage does to them is refused."""
 
 import logging
-import re
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,6 @@ from raft.errors import CorruptRecord
 from raft.files import DiskFiles
 from raft.recovery import LogImage
 from raft.segment import MAGIC, SECTOR, Reader, encode_record
-from raft.snapshots import verify
 from raft.wal import Wal, list_segments
 from tests.raft.crash_files import UnflushedFiles
 
@@ -456,35 +454,6 @@ def test_terms_that_go_back_between_batches_are_refused(tmp_path: Path) -> None:
     wal.close()
     with pytest.raises(CorruptRecord, match="entry 3@1 after one of term 2"):
         load(tmp_path)
-
-
-# ------------------------------------------------------------------------------------ the document
-
-
-def documented(number: int) -> bytes:
-    """The bytes of one of the dumps in docs/wal-format.md."""
-    text = (Path(__file__).parents[2] / "docs/wal-format.md").read_text()
-    dumps = re.findall(r"(?:^    [0-9a-f]{4}  [0-9a-f]{2} .*\n)+", text, re.MULTILINE)
-    return b"".join(bytes.fromhex(line[10:57]) for line in dumps[number].splitlines())
-
-
-def test_documented_log_is_read(tmp_path: Path) -> None:
-    """The dump is one of this very format."""
-    head = documented(0)
-    path = tmp_path / "0000000000000001-0000000000000001.wal"
-    path.write_bytes(head + bytes(8192 - len(head)))
-    wal, image, metadata = Wal.open(UnflushedFiles(), tmp_path, 0)
-    wal.close()
-    assert metadata == b"member 1"
-    assert image.hard_state == HardState(1, 1, 1)
-    assert [entry.data for entry in image.entries] == [b"", b"hello", b"world"]
-
-
-def test_documented_snapshot_is_read(tmp_path: Path) -> None:
-    """And so is this one."""
-    path = tmp_path / "0000000000000001-0000000000000002.snap"
-    path.write_bytes(documented(1))
-    assert verify(DiskFiles(), path) == SnapshotMeta(2, 1, Configuration(voters=(1,)))
 
 
 @pytest.mark.parametrize("filling", [bytes(4 * 512), b"x" * 700 + bytes(1024)])

@@ -6,9 +6,9 @@ BIN := .venv/bin
 RUNTIME := .venv/runtime.stamp
 TOOLS := .venv/tools.stamp
 PYTEST := $(BIN)/python -m pytest
-SOURCES := raft pyetcd scripts tests
+SOURCES := raft pyetcd scripts examples tests
 
-.PHONY: setup check fix test test-slow golden bench cluster run start kill docs ci clean
+.PHONY: setup check fix test test-slow golden sim soak mutants bench cluster run start kill docs ci clean
 
 run cluster: $(RUNTIME)
 	$(BIN)/python scripts/local_cluster.py
@@ -40,10 +40,22 @@ fix: $(TOOLS)
 golden: $(TOOLS)
 	$(PYTEST) -q -m "not slow" --rewrite
 
-# The second one takes some minutes, and writes tables and plots into docs/benchmarks.
+# Worlds one after another, or one that is shown: make sim SEED=8812. See docs/simulation.md.
+sim: $(RUNTIME)
+	$(BIN)/python -m raft.sim $(if $(SEED),$(SEED),--seeds 200)
+
+# Until something fails, or until it is stopped; each day has its own seeds.
+soak: $(RUNTIME)
+	$(BIN)/python -m raft.sim --first $(shell date +%Y%m%d)0000 | tee -a soak.log
+
+mutants: $(TOOLS)
+	$(BIN)/python -m tests.mutants
+
+# The last one takes some minutes, and writes tables and plots into docs/benchmarks.
 bench: $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m scripts.bench
+	$(BIN)/python -m scripts.raft_bench
 	$(BIN)/python -m scripts.scaling
 
 docs: $(RUNTIME)
@@ -53,6 +65,7 @@ ci:
 	$(MAKE) check
 	$(MAKE) test
 	$(MAKE) test-slow
+	$(BIN)/python -m raft.sim --first $(shell git rev-parse HEAD 2>/dev/null || echo 1) --seconds 120
 
 # Hooks need a checkout, and give way to hooks that the user has put elsewhere.
 setup: $(TOOLS)

@@ -1,0 +1,31 @@
+"""A deterministic simulation of raft: `python -m raft.sim`; docs/simulation.md tells all of it.
+
+One seed draws a world: how many servers, how slow and how bad the network and the disks are, who
+crashes when, which servers come and go. `draw` makes `Options` of a seed, `simulate` runs them:
+
+    outcome = simulate(draw(8812))
+    assert outcome.verdict is Verdict.PASSED, outcome.problem
+
+What runs are the production files, from the core down to the write-ahead log; only time, the
+network and the disk are pretended. The same seed gives the same `trace_hash` on every machine.
+
+Read it from the bottom: `clock.py`, `disk.py` and `network.py` are the world; `process.py` is what
+`raft.node` is elsewhere, `server.py` the machine that it runs on. `nemesis.py` makes trouble,
+`workload.py` asks, and `checkers.py` judges all that happens, step by step.
+"""
+
+from raft.sim.errors import Stuck, Unsafe
+from raft.sim.options import Options, draw, parse
+from raft.sim.simulation import Outcome, Simulation, Verdict, simulate
+
+__all__ = [
+    "Options",
+    "Outcome",
+    "Simulation",
+    "Stuck",
+    "Unsafe",
+    "Verdict",
+    "draw",
+    "parse",
+    "simulate",
+]

@@ -1,0 +1,172 @@
+"""What one seed draws: the size of the cluster, its settings, and which troubles it has.
+
+Not every run has every trouble: some bugs show only where others are absent (swarm testing).
+"""
+
+import random
+from dataclasses import dataclass, fields
+
+from raft.sim.clock import MILLISECOND, SECOND
+
+
+@dataclass(slots=True)
+class Options:
+    """One world. Rates of troubles are mean seconds between two of a kind; 0 is never."""
+
+    seed: int
+    # Voters at the beginning.
+    servers: int = 3
+    # Servers that may be added.
+    spares: int = 3
+    # Simulated seconds with troubles; and at most so many without, until all must agree.
+    fault_seconds: int = 30
+    heal_seconds: int = 60
+    # Raft's settings.
+    tick_us: int = 100 * MILLISECOND
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+    pre_vote: bool = True
+    check_quorum: bool = True
+    max_append_bytes: int = 1 << 20
+    max_inflight_messages: int = 256
+    max_apply_bytes: int = 1 << 20
+    # Entries between two snapshots, and those kept behind one.
+    snapshot_entries: int = 100
+    catch_up_entries: int = 50
+    segment_bytes: int = 16 * 1024
+    # Each server's ticks are up to so much longer or shorter.
+    drift: float = 0.0
+    # How long a turn of a process's loop takes: all that arrives meanwhile is done at its end.
+    loop_us: int = 0
+    # The load.
+    clients: int = 5
+    keys: int = 5
+    think_us: int = 100 * MILLISECOND
+    # The network.
+    delay_us: int = 2 * MILLISECOND
+    jitter_us: int = 1 * MILLISECOND
+    loss: float = 0.0
+    repetition: float = 0.0
+    # A message overtakes others by being held back this long.
+    reorder: float = 0.0
+    partition_seconds: float = 0.0
+    one_way_seconds: float = 0.0
+    clog_seconds: float = 0.0
+    # The disks.
+    write_us: int = 1 * MILLISECOND
+    slow_seconds: float = 0.0
+    slow_us: int = 200 * MILLISECOND
+    # The server whose disk is always slow; 0 for none.
+    laggard: int = 0
+    eio_seconds: float = 0.0
+    full_seconds: float = 0.0
+    flip_seconds: float = 0.0
+    # The processes.
+    kill_seconds: float = 0.0
+    power_seconds: float = 0.0
+    blackout_seconds: float = 0.0  # all servers at once
+    pause_seconds: float = 0.0
+    # The operators.
+    change_seconds: float = 0.0
+    transfer_seconds: float = 0.0
+
+    @property
+    def fault_us(self) -> int:
+        """The length of the first phase."""
+        return self.fault_seconds * SECOND
+
+    @property
+    def election_us(self) -> int:
+        """The longest election timeout."""
+        return 2 * self.election_ticks * self.tick_us
+
+    @property
+    def heal_us(self) -> int:
+        """The most that the second phase may take."""
+        return self.heal_seconds * SECOND
+
+    def __str__(self) -> str:
+        """Return all that differs from the defaults."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return " ".join(changed)
+
+
+def parse(text: str) -> Options:
+    """Return what `str` shows of options. Raises ValueError."""
+    values: dict[str, int | float | bool] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        default = next((it.default for it in fields(Options) if it.name == name), None)
+        if default is None:
+            raise ValueError(f"no option is named {name}")
+        if isinstance(default, bool):
+            values[name] = value == "True"
+        else:
+            values[name] = float(value) if isinstance(default, float) else int(value)
+    if "seed" not in values:
+        raise ValueError(f"no seed in {text!r}")
+    return Options(**values)  # type: ignore[arg-type]
+
+
+def draw(seed: int) -> Options:
+    """Return the world of this seed."""
+    rng = random.Random(f"options {seed}")
+    choice = rng.choice
+    # Some worlds have many troubles, and some have few: some bugs need a quiet time.
+    fewer = choice((0.5, 1.0, 1.0, 4.0))
+
+    def rate(likelihood: float, *seconds: float) -> float:
+        value = choice(seconds) * fewer
+        return value if rng.random() < likelihood else 0.0
+
+    options = Options(
+        seed,
+        servers=choice((1, 2, 3, 3, 3, 3, 3, 4, 5)),
+        fault_seconds=choice((10, 20, 30)),
+        election_ticks=choice((4, 10, 10)),
+        heartbeat_ticks=choice((1, 1, 2)),
+        pre_vote=rng.random() < 0.8,
+        check_quorum=rng.random() < 0.85,
+        max_append_bytes=choice((200, 4096, 1 << 20)),
+        max_inflight_messages=choice((1, 4, 256, 256)),
+        max_apply_bytes=choice((4096, 1 << 20)),
+        snapshot_entries=choice((5, 20, 50, 200)),
+        catch_up_entries=choice((0, 0, 5, 50)),
+        segment_bytes=choice((4096, 16 * 1024, 64 * 1024)),
+        drift=choice((0.0, 0.05, 0.3)),
+        loop_us=choice((0, 0, 1, 20)) * MILLISECOND,
+        clients=choice((1, 3, 5, 8)),
+        keys=choice((1, 3, 8)),
+        think_us=choice((20, 100, 100, 500)) * MILLISECOND,
+        delay_us=choice((1, 2, 10, 40)) * MILLISECOND,
+        jitter_us=choice((0, 1, 5, 40)) * MILLISECOND,
+        loss=choice((0.0, 0.0, 0.01, 0.1, 0.3)),
+        repetition=choice((0.0, 0.0, 0.05, 0.2)),
+        reorder=choice((0.0, 0.0, 0.05, 0.2)),
+        partition_seconds=rate(0.5, 3, 8),
+        one_way_seconds=rate(0.4, 3, 8),
+        clog_seconds=rate(0.4, 2, 5),
+        write_us=choice((0, 1, 1, 5, 30)) * MILLISECOND,
+        slow_seconds=rate(0.3, 3, 8),
+        slow_us=choice((100, 300, 1500)) * MILLISECOND,
+        laggard=choice((0, 0, 0, 0, 1)),
+        eio_seconds=rate(0.25, 8, 15),
+        full_seconds=rate(0.2, 8, 15),
+        flip_seconds=rate(0.25, 6, 15),
+        kill_seconds=rate(0.5, 2, 6),
+        power_seconds=rate(0.6, 2, 6),
+        blackout_seconds=rate(0.2, 8, 15),
+        pause_seconds=rate(0.4, 3, 6),
+        change_seconds=rate(0.5, 0.5, 2, 6),
+        transfer_seconds=rate(0.4, 1, 4),
+    )
+    if options.laggard:
+        # It lives on snapshots: one follows the other before the first is on its disk.
+        options.slow_us = 1500 * MILLISECOND
+        options.snapshot_entries, options.catch_up_entries = 5, 0
+        options.think_us = 20 * MILLISECOND
+    return options

@@ -150,7 +150,7 @@ def _check_leader(core: Core, leader: Leader) -> None:
     log, own = core.log, core.server_id
     assert core.leader == own, f"leader follows {core.leader:x}"
     assert core.vote == own, f"leader has voted for {core.vote:x}"
-    assert leader.leaving != core._state.is_voter, f"{own:x} leads {core.configuration}"
+    assert leader.handover.leaving != core._state.is_voter, f"{own:x} leads {core.configuration}"
     assert log.last_term == core.term, f"last entry {log.last_id} of the leader of {core.term}"
     uncommitted_bytes = log.size_since(log.commit_index)
     assert leader.uncommitted_bytes == uncommitted_bytes, (
@@ -158,9 +158,10 @@ def _check_leader(core: Core, leader: Leader) -> None:
     )
     pending = leader.pending_config_index
     assert leader.first_index <= pending <= log.last_index, f"pending {pending}, {log.last_id}"
-    assert leader.transferee != own, f"{own:x} hands over to itself"
+    transferee = leader.handover.transferee
+    assert transferee != own, f"{own:x} hands over to itself"
     voters = core.configuration.voters
-    assert leader.transferee in (0, *voters), f"{leader.transferee:x} is not of {voters}"
+    assert transferee in (0, *voters), f"{transferee:x} is not of {voters}"
     if leader.held_reads:
         assert log.commit_index < leader.first_index, f"{leader.held_reads} held too long"
     if leader.reads.pending:

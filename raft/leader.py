@@ -11,6 +11,7 @@ from typing import Final, assert_never
 from raft.confchange import ConfigChange, apply_change, decode_change, encode_change
 from raft.entry import CONFIG, NOOP, NORMAL, Entry
 from raft.errors import ProposalDropped
+from raft.handover import Handover
 from raft.interfaces import ReadState
 from raft.log import ENTRY_OVERHEAD
 from raft.messages import (
@@ -37,10 +38,8 @@ from raft.quorum import has_quorum, joint_committed_index
 from raft.read_index import ReadQueue
 from raft.state import (
     CHANGE_PENDING,
-    LEAVING,
     LOG_FULL,
     TERM_TOO_YOUNG,
-    TRANSFERRING,
     FollowerStatus,
     State,
     StepDown,
@@ -57,23 +56,19 @@ class Leader:
       1. There is a `Progress` for every server of the configuration, and for no other.
       2. No configuration change is appended before the one at `pending_config_index` is applied.
       3. Reads wait in `held_reads` until an entry of this term is committed, and only so long.
-      4. The transferee is 0 or another voter.
-      5. It is `leaving` exactly while it is no voter itself.
     """
 
     __slots__ = (
         "_nudged",
         "_ticks",
-        "_transfer_end",
         "first_index",
         "flush_wanted",
+        "handover",
         "held_reads",
-        "leaving",
         "pending_config_index",
         "progress",
         "reads",
         "state",
-        "transferee",
         "uncommitted_bytes",
     )
 
@@ -96,11 +91,7 @@ class Leader:
         self.reads = ReadQueue()
         # (requester, context) of reads that came too early to be given an index (thesis 6.4).
         self.held_reads: list[(tuple[int, int])] = []
-        self.transferee = 0
-        # Not a voter any more: leads on, without counting itself, until another one does.
-        self.leaving = False
-        # The tick at which the transfer is given up, counted as the leader's ticks are.
-        self._transfer_end = 0
+        self.handover = Handover(state)
         self._ticks = 0
         # Whether `flush` might send anything.
         self.flush_wanted = True
@@ -114,14 +105,13 @@ class Leader:
         """Let one tick pass: heartbeats, and whether a quorum still answers (thesis 6.2)."""
         config = self.state.config
         self._ticks += 1
-        if self.transferee and self._ticks >= self._transfer_end:
-            self._abort_transfer("it takes too long")
+        self.handover.tick(self._ticks)
         if self._ticks % config.election_ticks == 0 and not self._check_quorum():
             return StepDown("a quorum is not active")
         if self._ticks % config.heartbeat_ticks == 0:
             self._send_heartbeats()
-            if self.leaving:
-                self._find_successor()
+            if self.handover.leaving:
+                self.handover.find_successor(self.progress)
         return None
 
     def step(self, envelope: Envelope) -> Transition | None:
@@ -179,20 +169,8 @@ class Leader:
 
     def transfer(self, transferee: int) -> None:
         """Begin to hand over to `transferee` (thesis 3.10). Raises ProposalDropped."""
-        state = self.state
-        own, configuration = state.config.server_id, state.configuration
-        if transferee not in configuration.voters:
-            raise ProposalDropped(f"{transferee:x} is not a voter")
-        if transferee in (own, self.transferee):
-            return
-        if self.transferee:
-            self._abort_transfer(f"{transferee:x} is to lead instead")
-        state.logger.info(
-            "%x starts to transfer leadership to %x at term %d", own, transferee, state.term
-        )
-        self.transferee = transferee
-        self._transfer_end = self._ticks + state.config.election_ticks
-        self._hand_over_if_caught_up()
+        if self.handover.begin(transferee, self._ticks):
+            self.handover.matched(transferee, self.progress[transferee].match_index)
 
     def unreachable(self, server_id: int) -> None:
         """Note that a message to this server was lost."""
@@ -221,12 +199,6 @@ class Leader:
     def configured(self) -> None:
         """Adapt to the configuration that has come into force."""
         state = self.state
-        if not state.is_voter and not self.leaving:
-            # To step down at once could leave nobody who can be elected: as long as the others do
-            # not know that the change is committed they need the votes of servers that have left,
-            # whose logs may be longer (thesis 4.2.2; there, changes hold from the first moment).
-            state.logger.info("%x is not a voter any more", state.config.server_id)
-            self.leaving = True
         known = self.progress
         self.progress = {}
         for server_id in state.configuration.servers:
@@ -238,8 +210,7 @@ class Leader:
             self.progress[server_id] = progress
         for server_id in sorted(known.keys() - self.progress.keys() - {state.config.server_id}):
             self._say_farewell(server_id, known[server_id])
-        if self.transferee and self.transferee not in state.configuration.voters:
-            self._abort_transfer("it is not a voter any more")
+        self.handover.configured()
         # A smaller quorum may hold, or have confirmed, more than the one before.
         self._advance_commit()
         self._confirm_reads()
@@ -278,10 +249,9 @@ class Leader:
         return Progress(next_index, config.max_inflight_messages, config.max_inflight_bytes)
 
     def _append(self, kind: int, data: bytes) -> None:
-        if self.transferee:
-            raise ProposalDropped(TRANSFERRING)
-        if self.leaving:
-            raise ProposalDropped(LEAVING)
+        handover = self.handover
+        if handover.transferee or handover.leaving:
+            raise ProposalDropped(handover.refusal())
         state = self.state
         before = self.uncommitted_bytes
         after = before + len(data) + ENTRY_OVERHEAD
@@ -401,8 +371,7 @@ class Leader:
             return
         if progress.next_index <= log.last_index or progress.sent_commit < log.commit_index:
             self.flush_wanted = True
-        if server_id == self.transferee:
-            self._hand_over_if_caught_up()
+        self.handover.matched(server_id, match_index)
 
     def _rejected(self, server_id: int, reject: AppendReject) -> None:
         progress = self.progress.get(server_id)
@@ -470,30 +439,3 @@ class Leader:
                 active.add(server_id)
                 progress.recent_active = False
         return has_quorum(state.configuration, active) or not state.config.check_quorum
-
-    def _hand_over_if_caught_up(self) -> None:
-        state = self.state
-        transferee = self.transferee
-        if self.progress[transferee].match_index == state.log.last_index:
-            state.logger.info(
-                "%x sends TimeoutNow to %x, which has the whole log",
-                *(state.config.server_id, transferee),
-            )
-            state.send(transferee, TimeoutNow())
-
-    def _find_successor(self) -> None:
-        """Hand over to any voter that has the whole log; repeated until one is elected."""
-        state = self.state
-        for voter in state.configuration.voters:
-            progress = self.progress[voter]
-            if progress.recent_active and progress.match_index == state.log.last_index:
-                state.send(voter, TimeoutNow())
-                return
-
-    def _abort_transfer(self, reason: str) -> None:
-        state = self.state
-        state.logger.info(
-            "%x gives up the transfer of leadership to %x at term %d: %s",
-            *(state.config.server_id, self.transferee, state.term, reason),
-        )
-        self.transferee = 0

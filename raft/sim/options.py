@@ -30,6 +30,7 @@ class Options:
     max_append_bytes: int = 1 << 20
     max_inflight_messages: int = 256
     max_apply_bytes: int = 1 << 20
+    max_uncommitted_bytes: int = 64 << 20
     # Entries between two snapshots, and those kept behind one.
     snapshot_entries: int = 100
     catch_up_entries: int = 50
@@ -134,6 +135,7 @@ def draw(seed: int) -> Options:
         max_append_bytes=choice((200, 4096, 1 << 20)),
         max_inflight_messages=choice((1, 4, 256, 256)),
         max_apply_bytes=choice((4096, 1 << 20)),
+        max_uncommitted_bytes=choice((1000, 64 << 20)),
         snapshot_entries=choice((5, 20, 50, 200)),
         catch_up_entries=choice((0, 0, 5, 50)),
         segment_bytes=choice((4096, 16 * 1024, 64 * 1024)),

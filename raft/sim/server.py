@@ -133,6 +133,7 @@ class Server:
             max_append_bytes=options.max_append_bytes,
             max_inflight_messages=options.max_inflight_messages,
             max_apply_bytes=max(options.max_apply_bytes, options.max_append_bytes),
+            max_uncommitted_bytes=max(options.max_uncommitted_bytes, options.max_append_bytes),
             pre_vote=options.pre_vote,
             check_quorum=options.check_quorum,
         )

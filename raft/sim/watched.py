@@ -31,7 +31,7 @@ from raft.state import CoreConfig
 class WatchedCore(Core):
     """One server of the simulation."""
 
-    __slots__ = ("_election_ticks", "_facts", "_moment", "_silent_ticks")
+    __slots__ = ("_election_ticks", "_facts", "_max_uncommitted_bytes", "_moment", "_silent_ticks")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class WatchedCore(Core):
         self._moment = observe(self)
         # Without the check of the quorum nobody is protected, and so nobody counts as heard.
         self._election_ticks = config.election_ticks if config.check_quorum else 0
+        self._max_uncommitted_bytes = config.max_uncommitted_bytes
         # Since the leader was heard from.
         self._silent_ticks = 0
         facts.came_up(self)
@@ -105,8 +106,14 @@ class WatchedCore(Core):
         return ""
 
     def propose(self, data: bytes) -> None:
+        log = self.log
+        before, waiting = log.last_index, log.size_since(log.commit_index)
         super().propose(data)
         self._look()
+        if log.last_index > before and waiting > self._max_uncommitted_bytes:
+            raise Unsafe(
+                f"{self.server_id:x} takes one more, and {waiting} bytes wait for a quorum"
+            )
 
     def propose_config(self, change: ConfigChange) -> None:
         super().propose_config(change)

@@ -143,7 +143,7 @@ class Workload:
             expected = history[-1].value or history[-1].found or 0 if history else 0
         # Mostly small; some larger than a sector, and some that look like what a crash leaves.
         filling = b""
-        if rng.random() < 0.1:
+        if rng.random() < (0.3 if self._world.options.flip_seconds else 0.1):
             size = rng.randrange(3000)
             filling = rng.choice((bytes(size), rng.randbytes(size)))
         operation = Operation(kind, next(self._moments), value=request_id, expected=expected)

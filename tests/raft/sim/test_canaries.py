@@ -15,7 +15,7 @@ def test_broken_rule_is_noticed_at_once(name: str) -> None:
     """Some rules cannot be broken for long."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     with applied(mutant):
-        verdicts = (simulate(draw(seed)).verdict for seed in range(1, 8))
+        verdicts = (simulate(draw(seed)).verdict for seed in range(1, 16))
         assert any(verdict is not Verdict.PASSED for verdict in verdicts)
 
 

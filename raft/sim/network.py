@@ -94,7 +94,7 @@ class Network:
         options, rng = self._world.options, self._random
         delay = options.delay_us + rng.randrange(options.jitter_us + 1)
         if not self._world.is_healed and rng.random() < options.reorder:
-            delay += rng.randrange(500 * MILLISECOND)
+            delay += rng.randrange(2 * SECOND)
         clogged_until = self.clogged.get(link, 0)
         return max(delay, clogged_until - self._world.clock.now)
 

@@ -171,4 +171,9 @@ def draw(seed: int) -> Options:
         options.slow_us = 1500 * MILLISECOND
         options.snapshot_entries, options.catch_up_entries = 5, 0
         options.think_us = 20 * MILLISECOND
+    elif choice((True, *[False] * 9)):
+        # Answers come late: questions are asked again, and both are answered.
+        options.reorder, options.loop_us = 0.2, 20 * MILLISECOND
+        options.clients, options.think_us = 8, 10 * MILLISECOND
+        options.election_ticks, options.delay_us = 4, 10 * MILLISECOND
     return options

@@ -304,9 +304,21 @@ class Member:
             code = None if self.process is None else self.process.returncode
             raise AssertionError(f"{self.name} ended with {code}\n{self.obituary()}")
         try:
-            return str(self.request("GET", "/health", seconds=2.0).json()["health"]) == "true"
+            health = self.request("GET", "/health", seconds=2.0).json()["health"]
+            return str(health) == "true" and self._has_published()
         except (*NO_ANSWER, ValueError, KeyError):
             return False
+
+    def _has_published(self) -> bool:
+        """Whether the cluster knows where this member's clients go; a moment after it serves."""
+        answer = self.request("GET", "/v2/members", seconds=2.0)
+        if answer.status != http.client.OK:
+            return True  # only root may know
+        return all(
+            entry["clientURLs"]
+            for entry in answer.json()["members"]
+            if self.peer_url in entry["peerURLs"]
+        )
 
 
 @dataclass(slots=True)

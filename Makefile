@@ -8,7 +8,7 @@ TOOLS := .venv/tools.stamp
 PYTEST := $(BIN)/python -m pytest
 SOURCES := raft pyetcd scripts examples tests
 
-.PHONY: setup check fix test test-slow golden sim soak mutants bench cluster run start kill docs ci clean
+.PHONY: setup compile check fix test test-slow test-compiled golden sim soak mutants bench cluster run start kill docs ci clean
 
 run cluster: $(RUNTIME)
 	$(BIN)/python scripts/local_cluster.py
@@ -21,6 +21,15 @@ test: $(TOOLS)
 
 test-slow: $(TOOLS)
 	$(PYTEST) -m slow --durations=10
+
+# The same tests of what requests pass through, on the compiled modules.
+test-compiled: $(TOOLS)
+	$(BIN)/python setup.py -q compile
+	$(PYTEST) -q --compiled -m "not slow" tests/raft tests/pyetcd
+
+# For sources that were edited: until then they are run as they are. See pyetcd/compiled.py.
+compile: $(TOOLS)
+	$(BIN)/python setup.py -q compile
 
 # What a commit must pass. Edits nothing, and draws the same examples every time.
 check: $(TOOLS)
@@ -52,7 +61,7 @@ mutants: $(TOOLS)
 	$(BIN)/python -m tests.mutants
 
 # The last one takes some minutes, and writes tables and plots into docs/benchmarks.
-bench: $(TOOLS)
+bench: compile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m scripts.bench
 	$(BIN)/python -m scripts.raft_bench
@@ -65,6 +74,7 @@ ci:
 	$(MAKE) check
 	$(MAKE) test
 	$(MAKE) test-slow
+	$(MAKE) test-compiled
 	$(BIN)/python -m raft.sim --first $(shell git rev-parse HEAD 2>/dev/null || echo 1) --seconds 120
 
 # Hooks need a checkout, and give way to hooks that the user has put elsewhere.
@@ -76,7 +86,7 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 # The tools are pinned in pyproject.toml, so that is what a stale .venv is older than.
-$(RUNTIME): pyproject.toml
+$(RUNTIME): pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

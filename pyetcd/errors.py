@@ -14,7 +14,7 @@ _LONG_ESCAPES = {"\\b": "\\u0008", "\\f": "\\u000c"}
 
 _each_escape = re.compile(r"\\.")
 # A lone surrogate stands for a byte that is no UTF-8 (surrogateescape).
-_each_raw_byte = re.compile("[\udc80-\udcff]")
+_each_raw_byte = re.compile(r"[\udc80-\udcff]")
 
 
 def go_json(text: str) -> str:

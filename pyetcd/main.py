@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import click
 import uvloop
@@ -23,13 +23,6 @@ from pyetcd import logs
 from pyetcd.api import cors
 from pyetcd.bootstrap import BootstrapError, ClusterFull, Use, used_as
 from pyetcd.config import Config, ConfigError, ShowAndExit, parse
-from pyetcd.discovery_service import (
-    DiscoveryService,
-    Options,
-    free_port,
-    read_options,
-    store_flags,
-)
 from pyetcd.httpd import ListenError
 from pyetcd.member import Member
 from pyetcd.proxy import ClusterFileError, Proxy
@@ -37,8 +30,11 @@ from pyetcd.tls import TlsError
 from pyetcd.version import ETCD_VERSION, VERSION
 from raft import RaftError
 
-# By name: the module is called __main__ when Python is told to run it.
-log = logging.getLogger("pyetcd.main")
+if TYPE_CHECKING:
+    # Loaded by who runs one: a member need not wait for it.
+    from pyetcd.discovery_service import Options
+
+log = logging.getLogger(__name__)
 
 # A thread that comes back from the disk waits so long for the interpreter at most, while the loop
 # is busy; the interpreter's own 5 ms would be many times what the disk takes.
@@ -58,8 +54,11 @@ STARTUP_ERRORS: Final = (
 )
 
 
-def main() -> None:
-    """Run pyetcd with this process's arguments and environment."""
+def main(code: str = "the sources") -> None:
+    """Run pyetcd with this process's arguments and environment.
+
+    `code` tells what runs, for the log: see `pyetcd.compiled`.
+    """
     if sys.flags.optimize:
         sys.exit("pyetcd: python -O removes the checks that guard your data; run it without -O")
     if sys.argv[1:2] == ["discovery"]:
@@ -76,13 +75,15 @@ def main() -> None:
     for note in config.notes:
         logging.getLogger(note.logger).log(note.level, "%s", note.text)
     log.info("etcd Version: %s (pyetcd %s)", ETCD_VERSION, VERSION)
-    log.info("Python Version: %s", sys.version.split()[0])
+    log.info("Python Version: %s, running %s", sys.version.split()[0], code)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLDS)
     sys.exit(uvloop.run(run(partial(start, config))))
 
 
 def _main_of_discovery(argv: list[str]) -> int:
+    from pyetcd.discovery_service import read_options
+
     try:
         options = read_options(argv)
     except click.ClickException as error:
@@ -124,8 +125,10 @@ async def start(config: Config, on_end: Callable[[], None]) -> Running:
     return await Proxy.start(config, die=die, adorn=lambda handler: cors.wrap(handler, config.cors))
 
 
-async def start_discovery(options: Options, on_end: Callable[[], None]) -> Running:
+async def start_discovery(options: "Options", on_end: Callable[[], None]) -> Running:
     """Start a discovery service, and its store if none is named. Raises as `start` does."""
+    from pyetcd.discovery_service import DiscoveryService, free_port, store_flags
+
     if options.etcd:
         return await DiscoveryService.start(options, options.etcd, die=die)
     port = free_port()
@@ -175,9 +178,11 @@ async def run(start_one: Callable[[Callable[[], None]], Awaitable[Running]]) -> 
     except STARTUP_ERRORS as error:
         log.critical("%s", error)
         return 1
-    # What was loaded stays: nothing that frees memory needs to look at it again.
+    # What was loaded stays: nothing that frees memory needs to look at it again. Until here there
+    # was no collector at all: it would have gone over every module, again and again.
     gc.collect()
     gc.freeze()
+    gc.enable()
     await ended.wait()
     await running.stop()
     return 0
@@ -194,7 +199,3 @@ def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, objec
     if isinstance(error, BaseException) and not isinstance(error, OSError):
         die(error)
     log.warning("%s: %s", context.get("message"), error)
-
-
-if __name__ == "__main__":
-    main()

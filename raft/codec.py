@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
@@ -155,7 +154,7 @@ def decode_hard_state(row: object) -> HardState:
     """Check an array that should be a hard state. Raises DecodeError."""
     if type(row) is not tuple or len(row) != 3:
         raise DecodeError("a hard state is not an array of three")
-    term, vote, commit = map(natural, row)
+    term, vote, commit = [natural(value) for value in row]
     if vote and not term:
         raise DecodeError("a vote in no term")
     return HardState(term, vote, commit)
@@ -345,12 +344,9 @@ def _layout(
 ) -> None:
     names = tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
     assert len(names) == len(checks), f"{kind}: {len(names)} fields, {len(checks)} checks"
-    get = attrgetter(*names) if names else None
 
     def fields(message: _T) -> tuple[object, ...]:
-        if get is None:
-            return ()
-        return get(message) if len(names) > 1 else (get(message),)
+        return tuple([getattr(message, name) for name in names])
 
     make: Any = kind
     layout = _Layout(tag, kind.__name__, make, fields, checks, check_all)

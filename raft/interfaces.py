@@ -14,7 +14,7 @@ from raft.entry import NO_HARD_STATE, Configuration, Entry, HardState, SnapshotM
 from raft.messages import Envelope
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Write:
     """What must be on disk, as one unit, before `messages` may leave.
 
@@ -28,6 +28,19 @@ class Write:
     snapshot: SnapshotMeta | None
     # Votes and acknowledgements; those to ourselves go back into the core (thesis 10.2.1).
     messages: list[Envelope]
+
+    # By hand, as what `dataclass` writes is never compiled.
+    def __init__(
+        self,
+        hard_state: HardState,
+        entries: list[Entry],
+        snapshot: SnapshotMeta | None,
+        messages: list[Envelope],
+    ) -> None:
+        self.hard_state = hard_state
+        self.entries = entries
+        self.snapshot = snapshot
+        self.messages = messages
 
 
 class ReadState(NamedTuple):

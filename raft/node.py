@@ -53,8 +53,8 @@ class DiskThread:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Callable[[], None]] | None] = (
             queue.SimpleQueue()
         )
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name=name, daemon=True)
+        self._worker.start()
 
     def submit(self, job: Callable[[], None], done: Callable[[], None]) -> None:
         """Run `job` in the thread, then `done` in the loop."""
@@ -63,7 +63,7 @@ class DiskThread:
     def stop(self) -> None:
         """Finish what was submitted, then end. Blocks until then."""
         self._jobs.put(None)
-        self._thread.join()
+        self._worker.join()
 
     def _run(self) -> None:
         while True:

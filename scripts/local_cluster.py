@@ -26,7 +26,7 @@ NAMES: Final = ("infra0", "infra1", "infra2")
 TOKEN: Final = "etcd-cluster-1"
 # The second and third member have the ports of the first plus 1000 and 2000.
 PORT_STEP: Final = 1000
-PROGRAM: Final = f"{shlex.quote(sys.executable)} -m pyetcd.main"
+PROGRAM: Final = f"{shlex.quote(sys.executable)} -m pyetcd"
 
 COLOURS: Final = {"infra0": "32", "infra1": "36", "infra2": "35"}
 # A member that does not end when asked to is killed after this.

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from pyetcd import compiled
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--rewrite`."""
@@ -12,12 +14,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what golden scripts print into the scripts; then read the difference",
     )
+    parser.addoption(
+        "--compiled",
+        action="store_true",
+        help="test the compiled modules, and not the sources that they were made of",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse `--rewrite` where nobody would read the difference."""
     if config.getoption("--rewrite") and os.environ.get("CI"):
         raise pytest.UsageError("--rewrite is refused in CI: commit the scripts as they should be")
+    if config.getoption("--compiled"):
+        told = compiled.use()
+        if told != "compiled modules":
+            raise pytest.UsageError(f"--compiled has nothing to test: Python would run {told}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what compiled modules cannot be tested by."""
+    if config.getoption("--compiled"):
+        for item in items:
+            for marker in item.iter_markers("pure"):
+                item.add_marker(pytest.mark.skip(reason=marker.args[0]))
 
 
 @pytest.fixture

@@ -156,7 +156,10 @@ class Cluster:
         self.voters = _ids(options.pop("voters"))
         election_ticks = int(options.pop("election", "10"))
         heartbeat_ticks = int(options.pop("heartbeat", "1"))
-        self.options = {name: int(value) for name, value in options.items()}
+        flags = {"pre_vote", "check_quorum"}
+        self.options = {
+            name: value == "1" if name in flags else int(value) for name, value in options.items()
+        }
         self.options |= {"election_ticks": election_ticks, "heartbeat_ticks": heartbeat_ticks}
         for server_id in self.voters:
             self._insert(server_id, bootstrap_disk(self.voters))

@@ -4,10 +4,9 @@ etcd 2.3.8 adds the same three headers to every answer for an origin that is all
 asked. OPTIONS is answered 200 and empty on any path, also without the flag: see `allow_options`.
 """
 
-from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
-from pyetcd.httpd import Handler, Request, Stream
+from pyetcd.httpd import Handler, Request
 
 # As an origin it stands for all of them.
 ANY_ORIGIN: Final = "*"
@@ -25,13 +24,20 @@ def wrap(handler: Handler, origins: frozenset[str]) -> Handler:
         return handler
     if ANY_ORIGIN in origins:
         head = _HEAD % ANY_ORIGIN.encode()
-        return lambda request: handler(_with_head(request, head))
+
+        def handle_any(request: Request) -> None:
+            request.add_head(head)
+            handler(request)
+
+        return handle_any
     # An origin is echoed only if it is one of these, so that nobody can inject header lines.
     heads = {origin: _HEAD % origin for origin in map(_encode, origins)}
 
     def handle(request: Request) -> None:
         head = heads.get(request.header(b"origin") or b"")
-        handler(request if head is None else _with_head(request, head))
+        if head is not None:
+            request.add_head(head)
+        handler(request)
 
     return handle
 
@@ -41,42 +47,5 @@ def allow_options(request: Request) -> None:
     request.respond(200)
 
 
-def _with_head(request: Request, head: bytes) -> Request:
-    # It has all that handlers use of a request; a request is no class to inherit from.
-    return cast(Request, _Adorned(request, head))
-
-
 def _encode(origin: str) -> bytes:
     return origin.encode("utf-8", "surrogateescape")
-
-
-class _Adorned:
-    """A request whose answer gets more header lines."""
-
-    __slots__ = ("_head", "_request")
-
-    def __init__(self, request: Request, head: bytes) -> None:
-        self._request = request
-        self._head = head
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._request, name)
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        """See `Request`."""
-        return self._request.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._request.on_disconnect = callback
-
-    def respond(self, status: int, head: bytes = b"", body: bytes = b"") -> None:
-        """See `Request`."""
-        self._request.respond(status, self._head + head, body)
-
-    def start_stream(
-        self, status: int, head: bytes = b"", on_disconnect: Callable[[], None] | None = None
-    ) -> Stream:
-        """See `Request`."""
-        return self._request.start_stream(status, self._head + head, on_disconnect)

@@ -10,9 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-import dns.asyncresolver
-import dns.exception
-
 from pyetcd.bootstrap.identity import BootstrapError
 from pyetcd.bootstrap.remote import Network
 from pyetcd.logs import NOTICE
@@ -56,6 +53,10 @@ async def lookup_srv(name: str) -> list[Record]:
 
     Raises LookupFailed.
     """
+    # Not at the top: few starts need it, and it is a tenth of what a start takes.
+    import dns.asyncresolver
+    import dns.exception
+
     try:
         answer = await dns.asyncresolver.resolve(name, "SRV", lifetime=LOOKUP_SECONDS)
     except dns.exception.DNSException as error:

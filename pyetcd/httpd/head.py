@@ -5,6 +5,7 @@ they may take their time. Whatever is ambiguous about where a request ends is re
 """
 
 import re
+from typing import Final
 
 from httptools import HttpRequestParser
 
@@ -12,7 +13,7 @@ from pyetcd.httpd.request import BadEscape, Request, unquote
 
 # Headers that decide how the connection goes on.
 HOST, LENGTH, EXPECT, CONNECTION, TRANSFER, UPGRADE, TWICE = (1 << bit for bit in range(7))
-FLAGS = {
+FLAGS: Final = {
     b"host": HOST,
     b"content-length": LENGTH,
     b"expect": EXPECT,
@@ -21,7 +22,7 @@ FLAGS = {
     b"upgrade": UPGRADE,
 }
 # With these and no others a request needs no inspection.
-USUAL = HOST | LENGTH
+USUAL: Final = HOST | LENGTH
 
 # Methods that llhttp knows. Where it stopped at one of these, it did so in the middle of a
 # longer word, whose beginning came with an earlier read.

@@ -10,6 +10,7 @@ import os
 import socket
 import ssl as tls
 from collections.abc import Callable
+from typing import cast
 
 from pyetcd.httpd.pipeline import Handler, Limits, Shared
 from pyetcd.httpd.protocol import Connection, Crowd
@@ -75,9 +76,9 @@ class Listener:
         if self._timer is None:
             self._arm(loop)
 
-    def connect(self) -> Connection:
+    def connect(self) -> asyncio.Protocol:
         """Make the protocol of one new connection."""
-        return Connection(self._shared, self._crowd)
+        return cast(asyncio.Protocol, Connection(self._shared, self._crowd))
 
     def tick(self) -> None:
         """Do what is due every second."""

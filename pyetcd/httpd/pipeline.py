@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pyetcd.httpd.request import Request
 from pyetcd.httpd.response import CONTINUE, Stream
@@ -17,9 +17,9 @@ from pyetcd.httpd.response import CONTINUE, Stream
 Handler: TypeAlias = Callable[[Request], None]
 
 # Methods that change nothing, so that requests may overlap (RFC 9110 9.2.1).
-SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+SAFE_METHODS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 # Parsed requests that wait behind unanswered ones may hold this much before reading stops.
-BACKLOG_BYTES = 64 << 10
+BACKLOG_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)

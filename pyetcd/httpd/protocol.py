@@ -30,8 +30,10 @@ from pyetcd.httpd.response import refusal
 CHUNK_OVERHEAD = 8
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One connection and the request that is being read from it.
+
+    An asyncio.Protocol in all but the name: compiled, it can be no subclass of one.
 
     Invariants:
       1. `_request` is None until the head is complete, then until the message is.
@@ -60,6 +62,9 @@ class Connection(asyncio.Protocol):
         "_upgrade",
         "_wire_bytes",
     )
+
+    # What `connection_lost` deletes; mypyc wants to know.
+    __deletable__ = ("_parser",)
 
     # Set by `connection_made`, before anything else is called.
     _pipeline: Pipeline
@@ -215,7 +220,7 @@ class Connection(asyncio.Protocol):
         if (
             self._flags & ~head.USUAL != 0
             or not self._flags & head.HOST
-            or b"%" in path
+            or 0x25 in path  # "%"
             or target[0] != 0x2F
             or method == b"CONNECT"
             or not parser.should_keep_alive()

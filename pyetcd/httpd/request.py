@@ -7,7 +7,7 @@ the handler's business. Nothing here does I/O.
 
 import re
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from pyetcd.httpd.response import (
@@ -18,11 +18,11 @@ from pyetcd.httpd.response import (
     status_line,
 )
 
-FORM_TYPE = b"application/x-www-form-urlencoded"
+FORM_TYPE: Final = b"application/x-www-form-urlencoded"
 # Go reads the body's form for these methods only.
-FORM_METHODS = frozenset((b"PUT", b"POST", b"PATCH"))
+FORM_METHODS: Final = frozenset((b"PUT", b"POST", b"PATCH"))
 # The largest form that Go reads.
-FORM_BYTES = 10 << 20
+FORM_BYTES: Final = 10 << 20
 
 Fields: TypeAlias = dict[bytes, list[bytes]]
 
@@ -73,6 +73,7 @@ class Request:
 
     __slots__ = (
         "_carrier",
+        "_extra_head",
         "_plain",
         "answer",
         "answered",
@@ -111,6 +112,8 @@ class Request:
         self.body = b""
         self.http10 = False
         self.keep_alive = True
+        # Header lines that its answer has besides its own.
+        self._extra_head = b""
         # Answers need nothing but the usual header lines.
         self._plain = method != b"HEAD"
         # Set by a handler that answers later: the client has gone and nobody will read it.
@@ -201,6 +204,7 @@ class Request:
             self.keep_alive = False
         lines = (
             status_line(status, http10=self.http10),
+            self._extra_head,
             head,
             self._carrier.date,
             b"" if self.keep_alive else b"Connection: close\r\n",
@@ -216,6 +220,11 @@ class Request:
         self._carrier.begin_stream(self, stream)
         return stream
 
+    def add_head(self, lines: bytes) -> None:
+        """Have these header lines, each with its line end, in front of the answer's own."""
+        self._extra_head += lines
+        self._plain = False
+
     def of_old_version(self) -> None:
         """Mark it as one of HTTP/1.0."""
         self.http10 = True
@@ -228,7 +237,12 @@ class Request:
 
     def _format(self, status: int, head: bytes, body: bytes) -> bytes:
         """An answer with something unusual about it."""
-        lines = [status_line(status, http10=self.http10), head, self._carrier.date]
+        lines = [
+            status_line(status, http10=self.http10),
+            self._extra_head,
+            head,
+            self._carrier.date,
+        ]
         if status not in BODYLESS:
             lines.append(b"Content-Length: %d\r\n" % len(body))
         if not self.keep_alive:
@@ -246,12 +260,12 @@ def add_fields(fields: Fields, encoded: bytes) -> None:
 
     Raises BadEscape.
     """
-    if b";" in encoded:
+    if 0x3B in encoded:  # ";"
         encoded = encoded.replace(b";", b"&")
     for pair in encoded.split(b"&"):
         if pair:
             name, _, value = pair.partition(b"=")
-            if b"+" in pair or b"%" in pair:
+            if 0x2B in pair or 0x25 in pair:  # "+", "%"
                 name, value = unquote_field(name), unquote_field(value)
             if name in fields:
                 fields[name].append(value)
@@ -266,7 +280,7 @@ def unquote_field(text: bytes) -> bytes:
 
 def unquote(text: bytes) -> bytes:
     """Decode percent escapes. Raises BadEscape."""
-    if b"%" not in text:
+    if 0x25 not in text:  # "%"
         return text
     bad = _BAD_ESCAPE.search(text)
     if bad is not None:

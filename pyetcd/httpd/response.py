@@ -7,7 +7,7 @@ Knows the bytes of HTTP/1.1 and nothing of requests. A stream writes to its conn
 import asyncio
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from typing import Protocol
+from typing import Final, Protocol
 
 # The reason phrases of Go's net/http, which clients of etcd have seen for years.
 REASONS: Mapping[int, bytes] = {
@@ -45,16 +45,16 @@ REASONS: Mapping[int, bytes] = {
     508: b"Loop Detected",
 }
 # Complete for every status a proxy might pass on; the unnamed ones read as in Go.
-STATUS_LINES: Mapping[int, bytes] = {
+STATUS_LINES: Final[Mapping[int, bytes]] = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"status code %d" % status))
     for status in range(100, 600)
 }
 # These answers have neither a body nor a Content-Length (RFC 9110 8.6).
-BODYLESS = frozenset((204, 304))
+BODYLESS: Final = frozenset((204, 304))
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
-TEXT_PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+TEXT_PLAIN: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
 # The head of Go's http.Error.
 ERROR_HEAD = TEXT_PLAIN + b"X-Content-Type-Options: nosniff\r\n"
 

@@ -8,7 +8,7 @@ escapes is a bug, and ends the process.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias, assert_never
 
 import msgpack
 
@@ -41,6 +41,7 @@ from pyetcd.command import (
     UpdateUser,
     decode,
     decode_member_change,
+    peek_request_id,
 )
 from pyetcd.errors import EtcdError
 from pyetcd.store import CorruptSnapshot, Event, Restorer, Store
@@ -59,17 +60,30 @@ Result: TypeAlias = Event | Written | EtcdError | MembershipError | AuthError | 
 Done: TypeAlias = Callable[[Result], None]
 
 
-class Waiter(NamedTuple):
+class Waiter:
     """Somebody who waits for a request's result; see `pyetcd.server.pending`."""
 
-    done: Done
-    # The sweep at which it is given up.
-    last_sweep: int
-    # What was proposed: raft's kind of entry and its data.
-    kind: int
-    data: bytes
-    # The term in which it was proposed.
-    term: int
+    __slots__ = ("data", "done", "kind", "last_sweep", "request", "term")
+
+    def __init__(
+        self,
+        done: Done,
+        last_sweep: int,
+        kind: int,
+        data: bytes,
+        term: int,
+        request: Request | None = None,
+    ) -> None:
+        self.done = done
+        # The sweep at which it is given up.
+        self.last_sweep = last_sweep
+        # What was proposed: raft's kind of entry and its data.
+        self.kind = kind
+        self.data = data
+        # The term in which it was proposed.
+        self.term = term
+        # What the data were encoded from; None if that is not at hand.
+        self.request = request
 
 
 class Observer(Protocol):
@@ -129,12 +143,18 @@ class Applier:
         for entry in entries:
             self.raft_index = entry.index
             if entry.kind == NORMAL:
-                try:
-                    request = decode(entry.data)
-                except BadCommand as error:
-                    # The same on every member: nobody understands it, nothing happens.
-                    log.error("entry %d is skipped: %s", entry.index, error)
-                    continue
+                data = entry.data
+                waiter = waiters.get(peek_request_id(data))
+                if waiter is not None and waiter.request is not None and waiter.data == data:
+                    # What was encoded here need not be decoded.
+                    request = waiter.request
+                else:
+                    try:
+                        request = decode(data)
+                    except BadCommand as error:
+                        # The same on every member: nobody understands it, nothing happens.
+                        log.error("entry %d is skipped: %s", entry.index, error)
+                        continue
                 result = execute(request)
                 waiter = waiters.pop(request.request_id, None)
                 if waiter is not None:
@@ -154,9 +174,9 @@ class Applier:
         result: Result = None
         try:
             self._change_members(member_change)
-        except MembershipError as error:
-            log.info("configuration entry %d is void: %s", entry.index, error)
-            result = error
+        except MembershipError as refusal:
+            log.info("configuration entry %d is void: %s", entry.index, refusal)
+            result = refusal
         waiter = self.waiters.pop(member_change.request_id, None)
         if waiter is not None:
             waiter.done(result)

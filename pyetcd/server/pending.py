@@ -28,6 +28,7 @@ from pyetcd.command import (
     decode_member_change,
     encode,
     encode_member_change,
+    make_request,
     request_id_of,
 )
 from pyetcd.errors import EtcdError, RaftInternal
@@ -141,12 +142,14 @@ class Pending:
         cluster did not answer in time: then it may or may not happen later.
         """
         request_id = self._ids.next()
-        data = encode(request_id, self._clock(), command, auth_revision)
+        now = self._clock()
+        data = encode(request_id, now, command, auth_revision)
         if self._sample_due:
             done = self._timed(done)
         term = self._offer(NORMAL, data)
         last_sweep = self._sweeps + self._timeout_sweeps
-        self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term)
+        request = make_request(request_id, now, command, auth_revision)
+        self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term, request)
 
     def propose_change(self, make: Callable[[int], ConfigChange], done: Done) -> None:
         """The same for a membership change, which `make` makes for a request id."""
@@ -172,7 +175,7 @@ class Pending:
         request_id = _request_id(rejected.kind, rejected.data)
         waiter = self._waiters.get(request_id)
         if waiter is not None and waiter.term != _HELD:
-            self._waiters[request_id] = waiter._replace(term=_HELD)
+            waiter.term = _HELD
             self._hold(rejected.kind, rejected.data)
 
     def term_began(self, term: int) -> None:
@@ -182,14 +185,16 @@ class Pending:
         for request_id in lost:
             waiter = waiters.pop(request_id)
             again = self._ids.next()
-            data = _with_request_id(waiter.kind, waiter.data, again)
-            waiters[again] = waiter._replace(data=data, term=self._offer(waiter.kind, data))
+            waiter.data = _with_request_id(waiter.kind, waiter.data, again)
+            waiter.request = None
+            waiter.term = self._offer(waiter.kind, waiter.data)
+            waiters[again] = waiter
 
     def doubt_all(self) -> None:
         """The state has come as a snapshot: what it contains of our proposals is not known."""
-        for request_id, waiter in self._waiters.items():
+        for waiter in self._waiters.values():
             if waiter.term != _HELD:
-                self._waiters[request_id] = waiter._replace(term=_IN_DOUBT)
+                waiter.term = _IN_DOUBT
 
     def leader_changed(self, leader: int) -> None:
         """There is another leader, or none (0)."""
@@ -235,7 +240,7 @@ class Pending:
             request_id = _request_id(kind, data)
             waiter = self._waiters.get(request_id)
             if waiter is not None:  # else it was given up
-                self._waiters[request_id] = waiter._replace(term=self._offer(kind, data))
+                waiter.term = self._offer(kind, data)
 
     def _confirm_read(self, request_id: int) -> None:
         reader = self._readers.pop(request_id, None)

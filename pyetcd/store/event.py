@@ -25,7 +25,7 @@ REMOVALS = (DELETE, COMPARE_AND_DELETE, EXPIRE)
 WRITES = (SET, CREATE, UPDATE, COMPARE_AND_SWAP, *REMOVALS)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Event:
     """What happened to one key.
 
@@ -46,8 +46,28 @@ class Event:
     # The clock by which a ttl is computed, in nanoseconds since the epoch.
     now: int
     # A refresh takes an index and a place in history, but no watcher sees it.
-    refresh: bool = False
-    _body: bytes | None = None
+    refresh: bool
+    _body: bytes | None
+
+    # By hand, as what `dataclass` writes is never compiled.
+    def __init__(
+        self,
+        action: str,
+        etcd_index: int,
+        key: str,
+        node: KeyNode | None,
+        prev_node: KeyNode | None,
+        now: int,
+        refresh: bool = False,
+    ) -> None:
+        self.action = action
+        self.etcd_index = etcd_index
+        self.key = key
+        self.node = node
+        self.prev_node = prev_node
+        self.now = now
+        self.refresh = refresh
+        self._body = None
 
     @property
     def is_created(self) -> bool:
@@ -77,15 +97,14 @@ class Event:
         # The common case in one piece: a key that does not expire. Both nodes have one key.
         key = quote(self.key)
         text = (
-            f'{{"action":"{self.action}","node":{{"key":{key},"value":{quote(node.value)},'
+            f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'
             f'"modifiedIndex":{node.modified_index},"createdIndex":{node.created_index}}}'
         )
         if prev_node is None:
             return text + "}\n"
-        value = prev_node.value
-        assert value is not None, f"{self.key} was a directory and became a file"
+        assert prev_node.value is not None, f"{self.key} was a directory and became a file"
         return (
-            f'{text},"prevNode":{{"key":{key},"value":{quote(value)}'
+            f'{text},"prevNode":{{"key":{key},"value":{prev_node.quoted_value()}'
             f"{lifetime_text(prev_node.expiration, self.now)},"
             f'"modifiedIndex":{prev_node.modified_index},'
             f'"createdIndex":{prev_node.created_index}}}}}\n'

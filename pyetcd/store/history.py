@@ -6,12 +6,13 @@ asked for is the same on every member.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from pyetcd.errors import EventIndexCleared
 from pyetcd.store.event import Event
 
 # etcd's number; clients rely on it when they decide how often to list again.
-CAPACITY = 1000
+CAPACITY: Final = 1000
 
 
 class EventHistory:
@@ -35,7 +36,10 @@ class EventHistory:
         index = self.last_index + 1
         self._ring[index % CAPACITY] = event
         self.last_index = index
-        self.first_index = max(1, self.first_index, index - CAPACITY + 1)
+        if index - CAPACITY >= self.first_index:
+            self.first_index = index - CAPACITY + 1
+        elif self.first_index == 0:
+            self.first_index = 1
 
     def events(self, since: int) -> Iterator[Event | None]:
         """Yield what is here from that index on, oldest first; `since` must not be cleared."""

@@ -15,7 +15,7 @@ from pyetcd.errors import go_json
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOSECONDS = 1_000_000_000
 
-_search_rare = re.compile("[\u2028\u2029\udc80-\udcff]").search
+_search_rare = re.compile(r"[\u2028\u2029\udc80-\udcff]").search
 
 
 def quote(text: str) -> str:

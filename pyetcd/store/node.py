@@ -4,12 +4,12 @@ A node is never changed: an update puts a new one in its place. So a list of nod
 one moment, which snapshots, listings and events can render later without a copy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyetcd.store.json_text import expiration_text, quote, ttl_seconds
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class KeyNode:
     """One node of the tree. Its children, if it has any, are known to the store only.
 
@@ -24,20 +24,48 @@ class KeyNode:
     modified_index: int
     # Nanoseconds since the epoch; 0 for a node that does not expire.
     expiration: int
+    # The value was rendered, and nothing in it needed an escape: to look once is enough.
+    _is_plain: bool = field(compare=False, repr=False)
+
+    # By hand, as what `dataclass` writes is never compiled.
+    def __init__(
+        self,
+        path: str,
+        value: str | None,
+        created_index: int,
+        modified_index: int,
+        expiration: int,
+    ) -> None:
+        self.path = path
+        self.value = value
+        self.created_index = created_index
+        self.modified_index = modified_index
+        self.expiration = expiration
+        self._is_plain = False
+
+    def quoted_value(self) -> str:
+        """Return the value as JSON; only a key has one."""
+        value = self.value
+        assert value is not None, f"{self.path} is a directory"
+        if self._is_plain:
+            return f'"{value}"'
+        quoted = quote(value)
+        self._is_plain = len(quoted) == len(value) + 2 and quoted.startswith(value, 1)
+        return quoted
 
     def text(self, now: int) -> str:
         """Return the JSON object, without children."""
         value = self.value
         if value is not None and self.expiration == 0:
             return (
-                f'{{"key":{quote(self.path)},"value":{quote(value)},'
+                f'{{"key":{quote(self.path)},"value":{self.quoted_value()},'
                 f'"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
             )
         return self.opening_text(now) + self.closing_text()
 
     def opening_text(self, now: int) -> str:
         """Return the JSON object up to where a directory's `nodes` would follow."""
-        kind = '"dir":true' if self.value is None else f'"value":{quote(self.value)}'
+        kind = '"dir":true' if self.value is None else f'"value":{self.quoted_value()}'
         # The root has neither key nor indexes: etcd trims its internal prefix from them.
         key = "" if self.path == "/" else f'"key":{quote(self.path)},'
         return f"{{{key}{kind}{lifetime_text(self.expiration, now)}"

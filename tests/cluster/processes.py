@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 OTHER_SERVER = "PYETCD_COMMAND" in os.environ
-COMMAND = shlex.split(os.environ.get("PYETCD_COMMAND", "")) or [sys.executable, "-m", "pyetcd.main"]
+COMMAND = shlex.split(os.environ.get("PYETCD_COMMAND", "")) or [sys.executable, "-m", "pyetcd"]
 # A member that SIGTERM ends cleans up, then exits with 0 or, like etcd, by that signal.
 CLEAN_EXITS = (0, -signal.SIGTERM)
 # Generous: a member starts in a second, but a busy machine may run several clusters.

@@ -188,7 +188,7 @@ def names_in(directory: Path) -> list[str]:
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 def test_optimized_python_is_refused(tmp_path: Path, flag: str):
     """It would run without the assertions that guard the data."""
-    done = execute(flag, "-m", "pyetcd.main", cwd=tmp_path)
+    done = execute(flag, "-m", "pyetcd", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("pyetcd: python -O removes the checks")
     assert names_in(tmp_path) == []
@@ -200,7 +200,7 @@ def test_optimized_python_is_refused(tmp_path: Path, flag: str):
 )
 def test_version_and_help_are_shown(tmp_path: Path, flag: str, text: str):
     """On standard output, and nothing else happens."""
-    done = execute("-m", "pyetcd.main", flag, cwd=tmp_path)
+    done = execute("-m", "pyetcd", flag, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert text in done.stdout
     assert names_in(tmp_path) == []
@@ -219,7 +219,7 @@ def test_mistake_is_named_and_nothing_is_written(
     tmp_path: Path, arguments: list[str], culprit: str
 ):
     """The last line tells what to change."""
-    done = execute("-m", "pyetcd.main", *arguments, cwd=tmp_path)
+    done = execute("-m", "pyetcd", *arguments, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert culprit in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

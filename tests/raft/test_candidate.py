@@ -32,7 +32,7 @@ _REMOVE_3 = ConfigChange((Change(REMOVE, 3),))
 
 
 def _candidate(**options: int) -> Server:
-    server = make_server(voters=_FIVE, pre_vote=0, **options)
+    server = make_server(voters=_FIVE, pre_vote=False, **options)
     server.do(lambda core: core.campaign())
     assert server.core.role == "candidate"
     return server
@@ -47,7 +47,7 @@ def _pre_candidate() -> Server:
 
 def test_candidate_asks_every_other_voter_once_its_own_vote_is_on_disk() -> None:
     """A crash must not let it ask twice in one term with different logs."""
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     server.holds_writes = True
     assert server.do(lambda core: core.campaign()) == []
     vote = Vote(1, 1, False)
@@ -76,7 +76,7 @@ def test_candidate_with_a_majority_of_votes_leads() -> None:
 @pytest.mark.parametrize("voters", [(1, 2), (1, 2, 3, 4)])
 def test_half_of_the_votes_is_no_majority(voters: tuple[int, ...]) -> None:
     """Of an even number, one more than half is needed."""
-    server = make_server(voters=voters, pre_vote=0)
+    server = make_server(voters=voters, pre_vote=False)
     server.do(lambda core: core.campaign())
     for voter in voters[1 : len(voters) // 2]:
         server.receive(voter, VoteResponse(True))
@@ -87,7 +87,7 @@ def test_half_of_the_votes_is_no_majority(voters: tuple[int, ...]) -> None:
 
 def test_candidate_counts_its_own_vote_only_when_it_is_on_disk() -> None:
     """It may otherwise vote for another in the same term after a crash."""
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     server.holds_writes = True
     server.do(lambda core: core.campaign())
     server.receive(2, VoteResponse(True))
@@ -165,7 +165,7 @@ def test_candidate_commits_what_a_voter_knows_to_be_committed(
     kind: "type[VoteResponse | PreVoteResponse]", granted: bool, term: int
 ) -> None:
     """Committed is committed, whatever the term and the answer."""
-    server = make_server(voters=_FIVE, terms=(1, 1, 1), pre_vote=0)
+    server = make_server(voters=_FIVE, terms=(1, 1, 1), pre_vote=False)
     server.do(lambda core: core.campaign())
     server.receive(2, kind(granted, 2, 1), term=term)
     assert server.core.log.commit_index == 2
@@ -177,7 +177,7 @@ def test_candidate_ignores_that_an_entry_is_committed_that_it_has_not(
     entry_id: tuple[int, int],
 ) -> None:
     """Another term makes another entry; and the commit index never goes back."""
-    server = make_server(voters=_FIVE, terms=(1, 1, 1), pre_vote=0)
+    server = make_server(voters=_FIVE, terms=(1, 1, 1), pre_vote=False)
     server.do(lambda core: core.campaign())
     server.receive(2, VoteResponse(False, *entry_id))
     assert server.core.log.commit_index == 1
@@ -201,7 +201,7 @@ def test_leader_does_not_learn_from_late_answers_what_is_committed() -> None:
 @pytest.mark.parametrize("term", [1, 2])
 def test_candidate_that_learns_of_a_new_configuration_ends_its_attempt(term: int) -> None:
     """Also if it learns that from the very vote that would elect it, or from a late one."""
-    server = make_server(voters=(1, 2, 3), pre_vote=0)
+    server = make_server(voters=(1, 2, 3), pre_vote=False)
     server.core.log.append([Entry(2, 1, CONFIG, encode_change(_REMOVE_3))])
     server.do(lambda core: core.campaign())
     server.holds_writes = True
@@ -229,8 +229,8 @@ def test_candidate_that_meets_the_leader_of_its_term_follows_it(
     assert len(sent) == 1
 
 
-@pytest.mark.parametrize("pre_vote", [0, 1])
-def test_attempt_that_takes_too_long_is_followed_by_another(pre_vote: int) -> None:
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_attempt_that_takes_too_long_is_followed_by_another(pre_vote: bool) -> None:
     """With pre-vote the next one asks again; without, it is in a new term."""
     server = make_server(voters=_FIVE, pre_vote=pre_vote)
     server.do(lambda core: core.campaign())

@@ -166,6 +166,7 @@ def test_bad_frame_is_refused_with_its_reason(data: bytes, problem: str) -> None
         decode_envelopes(data)
 
 
+@pytest.mark.pure("the cap is compiled into the code")
 def test_frame_over_the_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before any of it is decoded."""
     monkeypatch.setattr(codec, "MAX_FRAME_BYTES", 100)

@@ -230,6 +230,7 @@ def test_read_that_asks_for_a_read_is_served_in_turn():
     assert inner == [2]
 
 
+@pytest.mark.pure("nothing but a core passes for a core there")
 def test_first_context_of_zero_is_our_bug():
     """0 means none everywhere."""
     with pytest.raises(AssertionError, match="contexts begin at 1"):

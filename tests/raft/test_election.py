@@ -28,7 +28,7 @@ def test_vote_is_granted_once_a_term_and_again_to_the_same_candidate() -> None:
 
 def test_vote_survives_a_step_down_in_the_same_term() -> None:
     """Following a leader, or losing, does not give the vote back."""
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     server.do(lambda core: core.campaign())
     server.receive(2, Heartbeat(1, 0))
     assert (server.core.role, server.core.vote) == ("follower", 1)
@@ -170,7 +170,7 @@ def test_leader_ignores_elections_while_it_leads() -> None:
 
 def test_without_check_quorum_nobody_clings_to_a_leader() -> None:
     """Such a leader would never step down by itself."""
-    server = make_server(check_quorum=0, hard_state=FIRST_HARD_STATE)
+    server = make_server(check_quorum=False, hard_state=FIRST_HARD_STATE)
     server.receive(2, Heartbeat(1, 0))
     assert server.receive(3, PreVote(9, 9), term=9) == [
         Envelope(1, 3, 9, PreVoteResponse(True, 1, 1))
@@ -182,7 +182,7 @@ def test_without_check_quorum_nobody_clings_to_a_leader() -> None:
 
 def test_candidate_has_voted_for_itself() -> None:
     """Two candidates of one term do not elect each other."""
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     server.do(lambda core: core.campaign())
     assert server.receive(2, Vote(9, 9, False)) == [Envelope(1, 2, 2, VoteResponse(False, 1, 1))]
     assert server.core.vote == 1

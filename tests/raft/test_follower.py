@@ -183,7 +183,7 @@ def test_follower_that_hears_from_its_leader_does_not_campaign(message: Message)
 
 def test_timeouts_are_drawn_anew_for_every_attempt() -> None:
     """Servers that collided once must not collide for ever (thesis 3.4)."""
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     lengths = []
     for term in range(2, 22):
         ticks = 0

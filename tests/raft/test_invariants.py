@@ -22,7 +22,7 @@ def _follower() -> Server:
 
 
 def _candidate() -> Server:
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     server.do(lambda core: core.campaign())
     return server
 

@@ -228,7 +228,7 @@ def test_leader_that_one_of_two_answers_stays(message: Message) -> None:
 
 def test_leader_without_check_quorum_stays_alone() -> None:
     """As configured."""
-    leader = _followed(check_quorum=0)
+    leader = _followed(check_quorum=False)
     leader.tick(50)
     assert leader.core.role == "leader"
 

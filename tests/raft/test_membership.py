@@ -231,7 +231,7 @@ def test_joint_configuration_is_left_once() -> None:
 
 def test_new_leader_leaves_an_inherited_joint_configuration() -> None:
     """Once its own term's entry, and with it all earlier ones, is applied."""
-    server = make_server(pre_vote=0)
+    server = make_server(pre_vote=False)
     joint = Entry(2, 1, CONFIG, encode_change(_change((ADD_VOTER, 4), (REMOVE, 3))))
     server.receive(2, Append(1, 1, 2, [joint]))
     server.do(lambda core: core.campaign())

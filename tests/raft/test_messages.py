@@ -23,6 +23,7 @@ def test_union_holds_every_class_of_the_module_but_the_envelope() -> None:
     assert defined == {*classes, Envelope}
 
 
+@pytest.mark.pure("compiled classes have neither a text nor slots to look at")
 @pytest.mark.parametrize("message_class", [*classes, Envelope])
 def test_message_class_is_a_documented_dataclass_with_slots(message_class: type) -> None:
     """The module is the protocol's document, and messages are made on the hot path."""

@@ -12,6 +12,8 @@ from raft import CONFIG, NORMAL, Configuration, Rejected
 from tests.pyetcd.server.fakes import OTHERS, OWN, World, member
 from tests.virtual_time import virtual
 
+pytestmark = pytest.mark.pure("a pretended node stands in the place of raft's")
+
 A = Set("/a", "1", False, 0, False)
 B = Set("/b", "1", False, 0, False)
 

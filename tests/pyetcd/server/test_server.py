@@ -23,6 +23,8 @@ from raft import (
 from tests.pyetcd.server.fakes import EPOCH, OTHERS, OWN, World, follower, turn
 from tests.virtual_time import virtual
 
+pytestmark = pytest.mark.pure("a pretended node stands in the place of raft's")
+
 SECOND = 1_000_000_000
 
 

@@ -23,6 +23,8 @@ from raft.transport import MemberRemoved
 from tests.pyetcd.server.fakes import OTHERS, OWN, World, member
 from tests.virtual_time import virtual
 
+pytestmark = pytest.mark.pure("a pretended node stands in the place of raft's")
+
 SECOND = 1_000_000_000
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from pyetcd.command import Set, Sync
 from pyetcd.server.server import (
     SNAPSHOT_LOG_BYTES,
@@ -13,6 +15,8 @@ from raft import (
 )
 from tests.pyetcd.server.fakes import OTHERS, OWN, World, turn
 from tests.virtual_time import virtual
+
+pytestmark = pytest.mark.pure("a pretended node stands in the place of raft's")
 
 SECOND = 1_000_000_000
 

@@ -237,7 +237,7 @@ class Core:
             state.send_forwards()
         if isinstance(self._role, Leader):
             self._role.flush()
-        ready = Ready(messages=state.messages, reads=state.reads, rejected=state.rejected)
+        ready = Ready(state.messages, state.reads, state.rejected)
         state.messages, state.reads, state.rejected = [], [], []
         if self._writing is None:
             if self._needs_write():

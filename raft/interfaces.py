@@ -58,20 +58,30 @@ class Rejected(NamedTuple):
     reason: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Ready:
     """What the core wants done; empty lists and None where there is nothing."""
 
     # May leave at once, before `write` is on disk.
-    messages: list[Envelope] = field(default_factory=list)
+    messages: list[Envelope]
     # None also while an earlier one is not yet confirmed by `Core.written`.
-    write: Write | None = None
+    write: Write | None
     # Committed and durable here; to be applied in this order, then `Core.applied` is told.
-    committed: list[Entry] = field(default_factory=list)
+    committed: list[Entry]
     # The snapshot to restore the state machine from, once: its `Write` is confirmed.
-    restore: SnapshotMeta | None = None
-    reads: list[ReadState] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    restore: SnapshotMeta | None
+    reads: list[ReadState]
+    rejected: list[Rejected]
+
+    def __init__(
+        self, messages: list[Envelope], reads: list[ReadState], rejected: list[Rejected]
+    ) -> None:
+        self.messages = messages
+        self.write = None
+        self.committed = []
+        self.restore = None
+        self.reads = reads
+        self.rejected = rejected
 
 
 @dataclass(slots=True)

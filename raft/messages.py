@@ -79,7 +79,7 @@ class TimeoutNow:
 # -------------------------------------------------------------------------------- replication
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Append:
     """Entries to append after `prev`; empty to probe, or to tell the commit index (thesis 3.5)."""
 
@@ -87,6 +87,13 @@ class Append:
     prev_term: int  # >= 0; 0 only together with prev_index 0
     commit: int  # >= 0; the leader's commit index; may lie beyond the last of `entries`
     entries: list[Entry]  # consecutive, the first at prev_index + 1
+
+    # By hand, as what `dataclass` writes is never compiled; so in `Envelope`.
+    def __init__(self, prev_index: int, prev_term: int, commit: int, entries: list[Entry]) -> None:
+        self.prev_index = prev_index
+        self.prev_term = prev_term
+        self.commit = commit
+        self.entries = entries
 
 
 @dataclass(slots=True)
@@ -208,7 +215,7 @@ Message: TypeAlias = (
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Envelope:
     """A message with its addresses and term."""
 
@@ -216,3 +223,9 @@ class Envelope:
     recipient: int  # >= 1; equal to sender for a server's own acknowledgements
     term: int  # >= 1; the sender's term, but for the two exceptions named above
     message: Message
+
+    def __init__(self, sender: int, recipient: int, term: int, message: Message) -> None:
+        self.sender = sender
+        self.recipient = recipient
+        self.term = term
+        self.message = message

@@ -109,7 +109,8 @@ def _checked_head(row: object, salt: int) -> Head:
     *numbers, base, hard_state, metadata = row
     if not isinstance(base, tuple) or len(base) != 2 or not isinstance(metadata, bytes):
         raise DecodeError("the head of the file has other fields")
-    number, file_bytes, records_before, base_index, base_term = map(natural, (*numbers, *base))
+    values = [natural(value) for value in (*numbers, *base)]
+    number, file_bytes, records_before, base_index, base_term = values
     return Head(
         number,
         file_bytes,

@@ -15,7 +15,7 @@ the header; nil stands for an index that users do not see. A directory's value i
 not written. Strings are UTF-8 with the bytes that are none kept as they were.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,7 @@ class Restorer:
             case _:
                 raise CorruptSnapshot("a record that does not belong there")
 
-    def _take_nodes(self, columns: list[Any]) -> None:
+    def _take_nodes(self, columns: Sequence[Any]) -> None:
         _require(all(isinstance(column, tuple) for column in columns), "a column is none")
         _require(len(set(map(len, columns))) == 1, "columns of different length")
         paths, values, created, deltas, expirations = columns
@@ -232,7 +232,9 @@ def _node_of(fields: object) -> KeyNode | None:
     match fields:
         case None:
             return None
-        case (str(path), str() | None as value, int(created), int(modified), int(expiration)):
+        case (str(path), value, int(created), int(modified), int(expiration)):
+            if value is not None and not isinstance(value, str):
+                raise CorruptSnapshot("a value is no string")
             _require(_in_range((expiration,)), "an expiration out of range")
             return KeyNode(path, value, created, modified, expiration)
         case _:

@@ -136,6 +136,11 @@ class _Collector(Collector):
             "The last entry of the log that is on the disk.",
             node.core.log.stable_index,
         )
+        yield _gauge(
+            "etcd_wal_no_space",
+            "1 while the disk has no room for the log, and this member refuses writes.",
+            int(node.disk_full),
+        )
         yield _histogram(
             "etcd_snapshot_save_total_durations_seconds",
             "How long snapshots take.",

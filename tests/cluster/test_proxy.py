@@ -93,6 +93,17 @@ def test_proxy_answers_what_a_member_answers(cluster: Cluster, proxy: Member) ->
     assert proxy.value("large", quorum="true") == large
 
 
+def test_proxy_shows_its_own_metrics(cluster: Cluster, proxy: Member) -> None:
+    """Not those of the member that it would have asked."""
+    proxy.put("a", "1")
+    proxy.get("a")
+    figures = proxy.request("GET", "/metrics").body.decode()
+    assert 'etcd_proxy_handled_total{method="PUT"} 1.0' in figures
+    assert 'etcd_proxy_handled_total{method="GET"}' in figures
+    assert 'etcd_proxy_endpoints{state="available"} 3.0' in figures
+    assert "etcd_server_has_leader" not in figures
+
+
 def test_killed_member_behind_a_proxy_costs_no_request(cluster: Cluster, proxy: Member) -> None:
     """Requests go on with the others; those sent while a leader is missing wait for one."""
     proxy.put("key", "0")

@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
+from pyetcd.exposition import Exposition
 from pyetcd.httpd import Request
 from pyetcd.proxy.director import Director
 
 PATH: Final = b"/metrics"
-_HEAD: Final = b"Content-Type: text/plain; version=0.0.4\r\n"
 
 # Why a request was dropped, in the words of etcd; the last one is ours.
 ZERO_ENDPOINTS: Final = "zero_endpoints"
@@ -47,24 +45,13 @@ def method_of(request: Request) -> str:
 
 
 class Metrics:
-    """The handler of `/metrics`."""
-
-    def __init__(self, counts: Counts, director: Director) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(counts, director))
-        ProcessCollector(registry=self._registry)
-
-    def get(self, request: Request) -> None:
-        """Answer any method, as a member does."""
-        request.respond(200, _HEAD, generate_latest(self._registry))
-
-
-class _Collector(Collector):
-    """Reads the figures. Derived, since a registry takes nothing else."""
+    """What the page of one proxy shows."""
 
     def __init__(self, counts: Counts, director: Director) -> None:
         self._counts = counts
         self._director = director
+        # The handler.
+        self.get = Exposition(self.collect).get
 
     def collect(self) -> Iterator[Metric]:
         """Yield every figure as it is now."""

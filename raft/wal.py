@@ -47,7 +47,7 @@ TEMPORARY: Final = ".tmp"
 # The next segment is set aside when this one is half full. While it can't be, the last quarter is
 # for what raft writes of its own: thousands of terms and votes.
 _RESERVE_SHARE: Final = 4
-_SPARE: Final = "spare" + TEMPORARY
+SPARE: Final = "spare" + TEMPORARY
 _NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 _PAGE: Final = 4096
 _REPAIR_BYTES: Final = 1024 * 1024
@@ -188,7 +188,7 @@ class Wal:
         """
         if self.wants_room:
             try:
-                self._spare = self._set_aside(self._directory / _SPARE, self._segment_bytes)
+                self._spare = self._set_aside(self._directory / SPARE, self._segment_bytes)
             except NoRoom:
                 return not self.is_short
         return True
@@ -231,7 +231,7 @@ class Wal:
         data = encode_head(head)
         path = self._directory / f"{number:016x}-{self._last.index + 1:016x}.wal"
         if self._spare >= 0 and head.file_bytes == self._segment_bytes:
-            temporary, descriptor = self._directory / _SPARE, self._spare
+            temporary, descriptor = self._directory / SPARE, self._spare
             self._spare = -1
         else:
             temporary = path.with_name(path.name + TEMPORARY)

@@ -64,6 +64,15 @@ class NotEnoughStartedMembers(MembershipError):
     message = "etcdserver: re-configuration failed due to not enough started members"
 
 
+class LastMember(MembershipError):
+    """There would be no member left; etcd 2 lets the request wait until it times out."""
+
+    message = (
+        "etcdserver: the last member of a cluster can't be removed: to end the cluster, stop the "
+        "member and delete its data directory"
+    )
+
+
 class ClusterTooNew(Exception):
     """The cluster agreed on a version that this build does not know."""
 

@@ -67,7 +67,7 @@ from raft.node import DiskDurations, Leadership, Node
 from raft.peer_events import PeerEvents
 from raft.recovery import Unrecoverable
 from raft.snapshots import encode_snapshot, read_snapshot
-from raft.state import CoreConfig, Status
+from raft.state import NO_ROOM, CoreConfig, Status
 from raft.storage import (
     DirectoryInUse,
     DiskStorage,
@@ -83,6 +83,7 @@ __all__ = [
     "CONFIG",
     "NOOP",
     "NORMAL",
+    "NO_ROOM",
     "REMOVE",
     "Append",
     "AppendResponse",

@@ -72,6 +72,8 @@ class Driver:
         # Confirmed at an index that is not applied yet.
         self._confirmed_reads: list[tuple[int, list[ReadDone]]] = []
         self._saving: SnapshotMeta | None = None
+        # Whether the disk had no room for the last snapshot, which the log has said.
+        self._lacked_room = False
         machine.configured(core.configuration)
 
     # ------------------------------------------------------------------------------- inputs
@@ -92,8 +94,11 @@ class Driver:
         """Call `done` once the state machine holds everything committed before this call."""
         self._new_reads.append(done)
 
-    def save_snapshot(self) -> bool:
-        """Begin a snapshot of the state machine as it is; False while another is being written."""
+    def save_snapshot(self, given_up: Callable[[], None] = lambda: None) -> bool:
+        """Begin a snapshot of the state machine as it is; False while another is being written.
+
+        `given_up` is called if the disk has no room for it.
+        """
         core = self.core
         raft_index = core.applied_index
         # While a leader's snapshot waits to be restored, log and configuration are ahead of the
@@ -103,8 +108,19 @@ class Driver:
         meta = SnapshotMeta(raft_index, core.log.term(raft_index), core.configuration)
         self._saving = meta
         self._log.info("starting a snapshot at index %d", raft_index)
-        self._storage.save_snapshot(meta, self._machine.capture(), partial(self._saved, meta))
+        self._storage.save_snapshot(
+            *(meta, self._machine.capture(), partial(self._saved, meta)),
+            partial(self._given_up, meta, given_up),
+        )
         return True
+
+    def disk_filled(self, *, full: bool) -> None:
+        """Take entries on no more, since the disk has no room for them; or take them again."""
+        self.core.log.is_full = full
+        if full:
+            self._log.error("no space left for the log: entries are refused until there is room")
+        else:
+            self._log.warning("there is room for the log again: entries are taken")
 
     @property
     def saving(self) -> bool:
@@ -190,6 +206,7 @@ class Driver:
     def _saved(self, meta: SnapshotMeta) -> None:
         assert self._saving == meta, f"snapshot {meta.index} is done, but {self._saving} was begun"
         self._saving = None
+        self._lacked_room = False
         core = self.core
         if meta.index <= core.snapshot_index:
             return  # the leader has sent a newer one meanwhile
@@ -202,6 +219,15 @@ class Driver:
             core.compact(keep_from)
         self._log.info("saved the snapshot at index %d", meta.index)
         self.pump()
+
+    def _given_up(self, meta: SnapshotMeta, tell: Callable[[], None]) -> None:
+        assert self._saving == meta, f"snapshot {meta.index} is not {self._saving}"
+        # The log keeps all that the snapshot would have replaced.
+        self._saving = None
+        if not self._lacked_room:
+            self._log.warning("no space left for the snapshot at index %d", meta.index)
+            self._lacked_room = True
+        tell()
 
     # -------------------------------------------------------------------------------- reads
 

@@ -6,11 +6,21 @@ operation is ever tried again after it failed: after a failed flush the kernel m
 very pages that it could not write, and a second flush would succeed without them.
 """
 
+import errno
 import fcntl
 import os
 import secrets
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+
+class NoRoom(OSError):
+    """The disk, or our share of it, is full. Nothing is broken, and nothing was changed."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, or our share of it, is full; there may be room again later."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Files(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from raft.entry import CONFIG, NORMAL, Entry
+from raft.errors import ProposalDropped
 from raft.interfaces import ReadState
 from raft.messages import (
     Append,
@@ -28,7 +29,7 @@ from raft.messages import (
     Vote,
     VoteResponse,
 )
-from raft.state import NOT_LEADER, Campaign, Follow, State, Transition, no_leader
+from raft.state import NO_ROOM, NOT_LEADER, Campaign, Follow, State, Transition, no_leader
 
 # What an election takes when nothing stands in its way; the next follower in line waits as long.
 LOST_LEADER_TICKS: Final = 2
@@ -96,9 +97,14 @@ class Follower:
         return None
 
     def propose(self, data: bytes) -> None:
-        """Pass a proposal on to the leader. Raises ProposalDropped when none is known."""
+        """Pass a proposal on to the leader. Raises ProposalDropped when none is known.
+
+        Also when our disk is full: it would be decided, and this server could not tell how.
+        """
         if self.state.leader == 0:
             raise no_leader()
+        if self.state.log.is_full:
+            raise ProposalDropped(NO_ROOM)
         self.state.forwards.append((NORMAL, data))
 
     def propose_config(self, data: bytes) -> None:
@@ -144,6 +150,9 @@ class Follower:
         state = self.state
         log = state.log
         prev_index, prev_term, entries = message.prev_index, message.prev_term, message.entries
+        if log.is_full and any(entry.kind == NORMAL for entry in entries):
+            # As if the network had lost it: the leader goes on asking, at each heartbeat.
+            return
         if not _is_consecutive(message, state.term):
             state.logger.error(
                 "%x ignored a malformed append from %x", state.config.server_id, leader
@@ -212,6 +221,8 @@ class Follower:
 
     def _campaign_for_transfer(self, leader: int) -> Transition | None:
         state = self.state
+        if state.log.is_full:
+            return None  # a leader with a full disk asks one after the other, until one can
         reason = state.cannot_campaign_because()
         if reason:
             state.logger.info(

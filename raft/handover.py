@@ -1,7 +1,8 @@
 """Handover: how a leader passes its office on (thesis 3.10, 4.2.2).
 
-Either to a voter that was asked for, or, once the leader has left the cluster, to any. It only asks
-the other to campaign: whoever is elected makes the leader a follower by its term.
+Either to a voter that was asked for, or to any, once the leader has left the cluster or while its
+disk is full. It only asks the other to campaign: whoever is elected makes the leader a follower by
+its term.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ class Handover:
       2. It is `leaving` exactly while the leader is no voter itself.
     """
 
-    __slots__ = ("_end_tick", "leaving", "state", "transferee")
+    __slots__ = ("_asked", "_end_tick", "leaving", "state", "transferee")
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -29,6 +30,8 @@ class Handover:
         self.leaving = False
         # When the transfer is given up, in the leader's ticks.
         self._end_tick = 0
+        # How often some successor was asked.
+        self._asked = 0
 
     def refusal(self) -> str:
         """Say why the leader takes no proposals while it hands over."""
@@ -82,13 +85,19 @@ class Handover:
             self._abort("it is not a voter any more")
 
     def find_successor(self, progress: Mapping[int, Progress]) -> None:
-        """Hand over to any voter that has the whole log; repeated until one is elected."""
+        """Ask the next voter that has the whole log; repeated until one is elected."""
         state = self.state
-        for voter in state.configuration.voters:
-            it = progress[voter]
-            if it.recent_active and it.match_index == state.log.last_index:
-                state.send(voter, TimeoutNow())
-                return
+        able = [
+            voter
+            for voter in state.configuration.voters
+            if voter != state.config.server_id
+            and progress[voter].recent_active
+            and progress[voter].match_index == state.log.last_index
+        ]
+        if able:
+            # One after the other: the first may have reasons of its own not to campaign.
+            state.send(able[self._asked % len(able)], TimeoutNow())
+            self._asked += 1
 
     def _abort(self, reason: str) -> None:
         state = self.state

@@ -25,7 +25,7 @@ from raft.recovery import Unrecoverable, recover
 from raft.segment import Reader
 from raft.snapshots import BROKEN, Snapshots, read_snapshot, verify
 from raft.storage import LOCK, StorageConfig, lock, unlock
-from raft.wal import TEMPORARY, Segment, list_segments, load
+from raft.wal import SPARE, TEMPORARY, Segment, list_segments, load
 
 _COPY_BYTES: Final = 1024 * 1024
 
@@ -60,7 +60,8 @@ def inspect(config: StorageConfig) -> Inspection:
         path
         for directory in (config.snapshot_path, config.wal_path)
         for path in files.list_directory(directory)
-        if path.suffix == TEMPORARY
+        # The log has a spare file at any time.
+        if path.suffix == TEMPORARY and path.name != SPARE
     )
     snapshots = Snapshots(files, config.snapshot_path)
     for path in snapshots.list_files():

@@ -101,12 +101,19 @@ class Storage(Protocol):
     """The disk, as the driver sees it. `done` is called later, never from inside the call."""
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
-        """Make `write` durable, then call `done`. One at a time; a failure ends the process."""
+        """Make `write` durable, then call `done`. One at a time; a failure ends the process.
+
+        While the disk is full it waits.
+        """
 
     def save_snapshot(
-        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
+        self,
+        meta: SnapshotMeta,
+        chunks: Iterator[bytes],
+        done: Callable[[], None],
+        given_up: Callable[[], None],
     ) -> None:
-        """Make a snapshot of our own durable, then call `done`."""
+        """Make a snapshot of our own durable, then call `done`; or `given_up` if it has no room."""
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """The chunks of a durable snapshot, as they were given. Raises CorruptRecord."""

@@ -39,6 +39,7 @@ from raft.read_index import ReadQueue
 from raft.state import (
     CHANGE_PENDING,
     LOG_FULL,
+    NO_ROOM,
     TERM_TOO_YOUNG,
     FollowerStatus,
     State,
@@ -110,7 +111,7 @@ class Leader:
             return StepDown("a quorum is not active")
         if self._ticks % config.heartbeat_ticks == 0:
             self._send_heartbeats()
-            if self.handover.leaving:
+            if self.handover.leaving or self.state.log.is_full:
                 self.handover.find_successor(self.progress)
         return None
 
@@ -249,6 +250,8 @@ class Leader:
         return Progress(next_index, config.max_inflight_messages, config.max_inflight_bytes)
 
     def _append(self, kind: int, data: bytes) -> None:
+        if self.state.log.is_full and kind == NORMAL:
+            raise ProposalDropped(NO_ROOM)
         handover = self.handover
         if handover.transferee or handover.leaving:
             raise ProposalDropped(handover.refusal())

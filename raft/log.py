@@ -40,6 +40,7 @@ class Log:
         "base",
         "commit_index",
         "handed_index",
+        "is_full",
         "last_index",
         "last_term",
         "stable_index",
@@ -53,6 +54,9 @@ class Log:
         commit_index: int,
         applied_index: int,
     ) -> None:
+        # The disk has no room for more: only what raft itself needs goes on being appended. Its
+        # owner says so, and when that is over.
+        self.is_full = False
         # The entry just before the first one kept; NO_ENTRY while nothing is compacted.
         self.base = base
         self.last_index = base.index

@@ -3,7 +3,8 @@
 Relies on being called from the loop's own thread only. Two threads serve it: one makes the log
 durable, the other writes and reads snapshots; each does one thing at a time. Whatever goes wrong
 in either is our death: a disk that failed once can't be believed again (an fsync that is repeated
-may succeed without having written anything).
+may succeed without having written anything). A full disk is no failure: what needs room waits for
+it, and a snapshot is given up.
 """
 
 import asyncio
@@ -23,14 +24,20 @@ from raft.driver import Driver, ReadDone
 from raft.durations import Durations
 from raft.entry import SnapshotMeta
 from raft.errors import Stopped
+from raft.files import NoRoom, is_full
 from raft.interfaces import Recovered, StateMachine, Transport, Write
 from raft.messages import Envelope
+from raft.snapshots import SnapshotWriter
 from raft.state import CoreConfig
 from raft.storage import DiskStorage
 
 log = logging.getLogger(__name__)
 
+# How often a full disk is asked whether there is room.
+ROOM_SECONDS = 1.0
+
 Die = Callable[[BaseException], None]
+Job = Callable[[], None]
 # Runs a step of the driver in the loop, and minds what comes of it.
 Enter = Callable[[Callable[[], None]], None]
 
@@ -47,9 +54,17 @@ class Leadership:
 class DiskThread:
     """Runs jobs one after another in a thread of its own, and tells the loop when each is done."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, die: Die) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        die: Die,
+        lack_room: "Callable[[Job, Job], None] | None" = None,
+    ) -> None:
+        """`lack_room` is given, in the loop, a job for which the disk had no room."""
         self._loop = loop
         self._die = die
+        self._lack_room = lack_room
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Callable[[], None]] | None] = (
             queue.SimpleQueue()
         )
@@ -74,8 +89,10 @@ class DiskThread:
             try:
                 job()
             except BaseException as error:
-                self._die(error)
-                return
+                if self._lack_room is None or not isinstance(error, NoRoom):
+                    self._die(error)
+                    return
+                done = partial(self._lack_room, job, done)
             try:
                 self._loop.call_soon_threadsafe(done)
             except RuntimeError:
@@ -97,15 +114,31 @@ class LoopStorage:
     """A `DiskStorage` behind two threads: `raft.interfaces.Storage` for the driver."""
 
     def __init__(
-        self, disk: DiskStorage, loop: asyncio.AbstractEventLoop, die: Die, enter: Enter
+        self,
+        disk: DiskStorage,
+        loop: asyncio.AbstractEventLoop,
+        die: Die,
+        enter: Enter,
+        on_filled: Callable[[bool], None],
     ) -> None:
-        """What is to be called when the disk has done something goes through `enter`."""
+        """What is to be called when the disk has done something goes through `enter`.
+
+        `on_filled` is told when the disk begins to lack room for the log, and when that is over.
+        """
         self.durations = DiskDurations()
+        self._on_filled = on_filled
+        self._is_full = False
+        # A write waits for room.
+        self._is_stuck = False
+        # Looked for in the log's thread: what came of it, and when to look again.
+        self._lacks_room = False
+        self._next_look = 0.0
+        self._room_timer: asyncio.TimerHandle | None = None
         self._disk = disk
         self._loop = loop
         self._die = die
         self._enter = enter
-        self._wal_thread = DiskThread(loop, "wal", die)
+        self._wal_thread = DiskThread(loop, "wal", die, self._wait_for_room)
         self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._saving: asyncio.Task[None] | None = None
         self._stopping = False
@@ -118,10 +151,15 @@ class LoopStorage:
             self._wal_thread.submit(partial(self._disk.release, write.snapshot), _nothing)
 
     def save_snapshot(
-        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
+        self,
+        meta: SnapshotMeta,
+        chunks: Iterator[bytes],
+        done: Callable[[], None],
+        given_up: Callable[[], None],
     ) -> None:
         """See `raft.interfaces.Storage`. The loop runs between any two chunks."""
-        self._saving = self._loop.create_task(self._save_snapshot(meta, chunks, done))
+        saving = self._save_snapshot(meta, chunks, done, given_up)
+        self._saving = self._loop.create_task(saving)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """See `raft.interfaces.Storage`."""
@@ -130,6 +168,8 @@ class LoopStorage:
     async def stop(self) -> None:
         """Finish what is being written; give up a snapshot that is not complete."""
         self._stopping = True
+        if self._room_timer is not None:
+            self._room_timer.cancel()
         if self._saving is not None:
             await self._saving
         await self._loop.run_in_executor(None, self._wal_thread.stop)
@@ -139,11 +179,39 @@ class LoopStorage:
     def _write_blocking(self, write: Write) -> None:
         started = time.perf_counter()
         self._disk.write_blocking(write)
-        self.durations.writes.add(time.perf_counter() - started)
+        ended = time.perf_counter()
+        self.durations.writes.add(ended - started)
+        self._is_stuck = False
+        if self._disk.wants_room and (ended >= self._next_look or self._disk.is_short):
+            self._wal_thread.submit(self._make_room, self._room_known)
+
+    def _make_room(self) -> None:
+        self._lacks_room = not self._disk.make_room()
+        self._next_look = time.perf_counter() + ROOM_SECONDS
+
+    def _wait_for_room(self, job: Job, done: Job) -> None:
+        """Do a job later that the disk had no room for; what was to follow it waits, too."""
+        self._is_stuck = True
+        self._room_known()
+        self._loop.call_later(ROOM_SECONDS, self._wal_thread.submit, job, done)
+
+    def _room_known(self) -> None:
+        """Tell of it if the disk has become full, or has room again; ask again while it is full."""
+        full = self._lacks_room or self._is_stuck
+        if full != self._is_full and not self._stopping:
+            self._is_full = full
+            self._enter(partial(self._on_filled, full))
+        if full and self._room_timer is None and not self._stopping:
+            self._room_timer = self._loop.call_later(ROOM_SECONDS, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._room_timer = None
+        self._wal_thread.submit(self._make_room, self._room_known)
 
     async def _save_snapshot(
-        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
+        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Job, given_up: Job
     ) -> None:
+        writer: SnapshotWriter | None = None
         run = partial(self._loop.run_in_executor, self._snapshot_thread)
         started, encoding = time.perf_counter(), 0.0
         try:
@@ -162,7 +230,15 @@ class LoopStorage:
                 await run(writer.write, chunk)
             await run(writer.commit)
         except Exception as error:
-            self._die(error)
+            try:
+                if not isinstance(error, OSError) or not is_full(error):
+                    raise
+                if writer is not None:
+                    await run(writer.abort)
+            except Exception as failure:
+                self._die(failure)
+                return
+            self._enter(given_up)
             return
         self.durations.snapshots.add(time.perf_counter() - started)
         self.durations.encodings.add(encoding)
@@ -172,7 +248,7 @@ class LoopStorage:
 
 
 def _nothing() -> None:
-    """What follows a purge."""
+    """What follows when nobody wants to know."""
 
 
 class Node:
@@ -195,7 +271,7 @@ class Node:
         on_leadership: Callable[[Leadership], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._storage = LoopStorage(disk, self._loop, die, self._enter)
+        self._storage = LoopStorage(disk, self._loop, die, self._enter, self._disk_filled)
         self._core = Core(config, recovered, rng, logging.getLogger("raft"))
         self._driver = Driver(
             self._core,
@@ -248,9 +324,12 @@ class Node:
         self._driver.read_index(done)
         self._arm()
 
-    def save_snapshot(self) -> bool:
-        """Begin a snapshot; False while one is being written, or when there is nothing new."""
-        return not self._stopped and self._driver.save_snapshot()
+    def save_snapshot(self, given_up: Callable[[], None] = _nothing) -> bool:
+        """Begin a snapshot; False while one is being written, or when there is nothing new.
+
+        `given_up` is called when the disk has no room for it.
+        """
+        return not self._stopped and self._driver.save_snapshot(given_up)
 
     async def transfer_leadership(self, transferee: int, timeout_seconds: float) -> None:
         """Hand the leadership over and wait until it has gone.
@@ -319,6 +398,11 @@ class Node:
         return self._storage.durations
 
     @property
+    def disk_full(self) -> bool:
+        """Whether proposals are refused, because the disk has no room for the log."""
+        return self._core.log.is_full
+
+    @property
     def leadership(self) -> Leadership:
         """Who leads, as of the last pump."""
         return self._leadership
@@ -329,6 +413,9 @@ class Node:
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._pump)
+
+    def _disk_filled(self, full: bool) -> None:
+        self._driver.disk_filled(full=full)
 
     def _pump(self) -> None:
         self._armed = False

@@ -52,8 +52,13 @@ class Snapshots:
         self._numbers = count(1)
 
     def begin(self, meta: SnapshotMeta) -> "SnapshotWriter":
-        """Begin a snapshot of our own."""
-        return SnapshotWriter(self._new_file(), meta, self.path(meta))
+        """Begin a snapshot of our own. Raises OSError, and leaves nothing behind then."""
+        file = self._new_file()
+        try:
+            return SnapshotWriter(file, meta, self.path(meta))
+        except OSError:
+            file.abort()
+            raise
 
     def receive(self) -> "SnapshotReceiver":
         """Begin a file that another server sends."""

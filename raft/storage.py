@@ -139,8 +139,28 @@ class DiskStorage:
         return cls(config, locks, wal, snapshots), recovered
 
     def write_blocking(self, write: Write) -> None:
-        """Make `write` durable. An OSError is final: nothing can be written after it."""
+        """Make `write` durable. An OSError is final: nothing can be written after it.
+
+        But for NoRoom: the disk is full, and the same write may be tried again later.
+        """
         self._wal.write(Batch(write.snapshot, write.entries, write.hard_state))
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether it is time for `make_room`."""
+        return self._wal.wants_room
+
+    @property
+    def is_short(self) -> bool:
+        """Whether no entries should be taken on, unless `make_room` succeeds."""
+        return self._wal.is_short
+
+    def make_room(self) -> bool:
+        """Set room aside for the log ahead of need; False while no entries should be taken on.
+
+        Raises OSError, but not for a full disk.
+        """
+        return self._wal.make_room()
 
     def begin_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
         """Begin a snapshot of our own. Raises OSError."""
@@ -203,7 +223,11 @@ class MemoryStorage:
         self._pending.append((lambda: self._image.replay(batch), done))
 
     def save_snapshot(
-        self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Callable[[], None]
+        self,
+        meta: SnapshotMeta,
+        chunks: Iterator[bytes],
+        done: Callable[[], None],
+        given_up: Callable[[], None],
     ) -> None:
         """See `raft.interfaces.Storage`."""
         drawn = list(chunks)

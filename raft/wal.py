@@ -14,6 +14,9 @@ A crash leaves behind, and `open` makes of it:
 
 Whatever else is not as it was written is damage, and is refused: see `Reader.find_torn`. A failed
 write or flush is final: the log takes no further write, since nobody knows what the disk holds.
+A full disk is another matter, because a segment has all its room from the start: only to set the
+next one aside can fail, and that has changed nothing. It is done ahead of need (`make_room`), so
+that one can stop in time to take entries, and what little raft must still write finds room.
 """
 
 import logging
@@ -25,7 +28,7 @@ from typing import Final
 from raft.codec import Batch, DecodeError, decode_batch, encode_batch
 from raft.entry import NO_ENTRY, NO_HARD_STATE, EntryID
 from raft.errors import CorruptRecord
-from raft.files import Files
+from raft.files import Files, NoRoom, is_full
 from raft.recovery import LogImage
 from raft.segment import (
     MAX_METADATA_BYTES,
@@ -41,6 +44,10 @@ from raft.segment import (
 # (half a millisecond) is rare.
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 TEMPORARY: Final = ".tmp"
+# The next segment is set aside when this one is half full. While it can't be, the last quarter is
+# for what raft writes of its own: thousands of terms and votes.
+_RESERVE_SHARE: Final = 4
+SPARE: Final = "spare" + TEMPORARY
 _NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 _PAGE: Final = 4096
 _REPAIR_BYTES: Final = 1024 * 1024
@@ -100,6 +107,8 @@ class Wal:
         self._file_bytes = 0
         self._records = 0
         self._offset = 0
+        # The next segment's file, without a name that counts: -1 while there is none.
+        self._spare = -1
         # Set while a write is under way, and for ever once one has failed.
         self._unsure = False
 
@@ -135,12 +144,19 @@ class Wal:
         return wal, image, wal._metadata
 
     def write(self, batch: Batch) -> None:
-        """Make one batch durable. After an error nothing more can be written."""
+        """Make one batch durable. After an error nothing more can be written, but for NoRoom.
+
+        Raises NoRoom when the disk is full; the same batch may be tried again later.
+        """
         assert not self._unsure, "a write after one that failed, or during another"
         self._unsure = True
         payload = encode_batch(batch)
         if self._offset + record_bytes(len(payload)) > self._file_bytes:
-            self._begin_segment(record_bytes(len(payload)))
+            try:
+                self._begin_segment(record_bytes(len(payload)))
+            except NoRoom:
+                self._unsure = False
+                raise
         record = encode_record(self._salt, self._records, payload)
         self._files.write_durably(self._descriptor, record, self._offset)
         self._offset += len(record)
@@ -154,6 +170,29 @@ class Wal:
         self._hard_state = batch.hard_state
         self._unsure = False
 
+    @property
+    def wants_room(self) -> bool:
+        """Whether it is time for `make_room`."""
+        return self._spare < 0 and 2 * self._offset >= self._file_bytes
+
+    @property
+    def is_short(self) -> bool:
+        """Whether what is left is the reserve."""
+        left = self._file_bytes - self._offset
+        return self._spare < 0 and left <= self._file_bytes // _RESERVE_SHARE
+
+    def make_room(self) -> bool:
+        """Set the next segment aside if need be; False while what is left is the reserve.
+
+        Raises OSError, but not for a full disk.
+        """
+        if self.wants_room:
+            try:
+                self._spare = self._set_aside(self._directory / SPARE, self._segment_bytes)
+            except NoRoom:
+                return not self.is_short
+        return True
+
     def purge(self, up_to_index: int, keep: int) -> None:
         """Remove the oldest segments but `keep`, as far as a snapshot at `up_to_index` allows."""
         removed = 0
@@ -166,15 +205,16 @@ class Wal:
             self._files.flush_directory(self._directory)
 
     def close(self) -> None:
-        """Close the file. All that was written is durable already."""
-        if self._descriptor >= 0:
-            self._files.close(self._descriptor)
-            self._descriptor = -1
+        """Close the files. All that was written is durable already."""
+        for descriptor in (self._descriptor, self._spare):
+            if descriptor >= 0:
+                self._files.close(descriptor)
+        self._descriptor = self._spare = -1
 
     # ---------------------------------------------------------------------------------- writing
 
     def _begin_segment(self, least_bytes: int) -> None:
-        """Make the next segment, with room for `least_bytes` at least."""
+        """Make the next segment, with room for `least_bytes` at least. Raises NoRoom."""
         number = self._segments[-1].number + 1 if self._segments else 1
         head = Head(
             number=number,
@@ -190,20 +230,41 @@ class Wal:
         head.file_bytes = max(self._segment_bytes, least_bytes + -least_bytes % _PAGE)
         data = encode_head(head)
         path = self._directory / f"{number:016x}-{self._last.index + 1:016x}.wal"
-        temporary = path.with_name(path.name + TEMPORARY)
-        descriptor = self._files.create(temporary)
-        self._files.allocate(descriptor, head.file_bytes)
+        if self._spare >= 0 and head.file_bytes == self._segment_bytes:
+            temporary, descriptor = self._directory / SPARE, self._spare
+            self._spare = -1
+        else:
+            temporary = path.with_name(path.name + TEMPORARY)
+            descriptor = self._set_aside(temporary, head.file_bytes)
         self._files.write(descriptor, data, 0)
         self._files.flush(descriptor)
         self._files.rename(temporary, path)
         self._files.flush_directory(self._directory)
-        self.close()
+        if self._descriptor >= 0:
+            self._files.close(self._descriptor)
         self._descriptor = descriptor
         self._segments.append(Segment(path, number, self._last.index))
         self._salt = head.salt
         self._file_bytes = head.file_bytes
         self._records = 0
         self._offset = len(data)
+
+    def _set_aside(self, path: Path, size: int) -> int:
+        """Make a file of so many zeros. Raises NoRoom and leaves nothing behind, or OSError."""
+        descriptor = -1
+        try:
+            descriptor = self._files.create(path)
+            self._files.allocate(descriptor, size)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            if descriptor >= 0:
+                self._files.close(descriptor)
+                self._files.remove(path)
+            raise NoRoom(
+                error.errno, f"no room for a log file of {size} bytes", str(path)
+            ) from error
+        return descriptor
 
     # ---------------------------------------------------------------------------------- loading
 

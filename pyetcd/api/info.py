@@ -31,6 +31,7 @@ HEALTH_SECONDS: Final = 0.75
 
 _HEALTHY: Final = b'{"health": "true"}'
 _UNHEALTHY: Final = b'{"health": "false"}'
+_NO_SPACE: Final = b'{"health": "false", "reason": "no space left on the disk"}'
 
 
 class InfoServer(Protocol):
@@ -115,8 +116,14 @@ class Info:
     # ---------------------------------------------------------------------------------- health
 
     def health(self, request: Request) -> None:
-        """Answer `/health`: whether a write has a chance, that is, a quorum answers now."""
+        """Answer `/health`: whether a write has a chance, that is, a quorum answers now.
+
+        A member whose disk is full says so: reads go on there.
+        """
         server = self._server
+        if server.node.disk_full:
+            error(request, 503, _NO_SPACE)
+            return
         if server.leader == 0:
             error(request, 503, _UNHEALTHY)
             return

@@ -17,6 +17,7 @@ from pyetcd.cluster import (
     IdExists,
     IdNotFound,
     IdRemoved,
+    LastMember,
     Member,
     PeerUrlExists,
 )
@@ -133,6 +134,8 @@ class Members:
             self._answer_message(request, 410, f"Member permanently removed: {member:x}")
         elif isinstance(result, IdNotFound):
             self._answer_message(request, 404, f"No such member: {member:x}")
+        elif isinstance(result, LastMember):
+            self._answer_message(request, 409, str(result))
         else:
             self._fail(request, f"removing member {member:x}", result)
 

@@ -10,23 +10,20 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.registry import Collector
 
-from pyetcd.httpd import Request
+from pyetcd.exposition import Exposition
 from pyetcd.server.pending import Pending
 from pyetcd.stats import KeyRequests
 from pyetcd.store import Store
 from raft import BOUNDS, Durations, Node
 from raft.transport import Transport
 
-_HEAD: Final = b"Content-Type: text/plain; version=0.0.4\r\n"
 _OPEN_FILES: Final = "/proc/self/fd"
 
 # The store's counters by what Prometheus knows the action as.
@@ -70,24 +67,13 @@ class MeasuredServer(Protocol):
 
 
 class Metrics:
-    """The handler of `/metrics`."""
-
-    def __init__(self, server: MeasuredServer, requests: KeyRequests) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(server, requests))
-        ProcessCollector(registry=self._registry)
-
-    def get(self, request: Request) -> None:
-        """Answer any method, as Prometheus' own handler in etcd does."""
-        request.respond(200, _HEAD, generate_latest(self._registry))
-
-
-class _Collector(Collector):
-    """Reads the figures. Derived, since a registry takes nothing else."""
+    """What the page of one member shows."""
 
     def __init__(self, server: MeasuredServer, requests: KeyRequests) -> None:
         self._server = server
         self._requests = requests
+        # The handler.
+        self.get = Exposition(self.collect).get
 
     def collect(self) -> Iterator[Metric]:
         """Yield every figure as it is now."""
@@ -135,6 +121,11 @@ class _Collector(Collector):
             "etcd_wal_last_index_saved",
             "The last entry of the log that is on the disk.",
             node.core.log.stable_index,
+        )
+        yield _gauge(
+            "etcd_wal_no_space",
+            "1 while the disk has no room for the log, and this member refuses writes.",
+            int(node.disk_full),
         )
         yield _histogram(
             "etcd_snapshot_save_total_durations_seconds",

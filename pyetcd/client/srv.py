@@ -35,7 +35,7 @@ async def discover(
     for service, scheme in SERVICES:
         name = f"_{service}._tcp.{domain}"
         try:
-            asked = resolver or dns.asyncresolver.Resolver()
+            asked = resolver or dns.asyncresolver.get_default_resolver()
             answer = await asked.resolve(name, dns.rdatatype.SRV, lifetime=LIFETIME_SECONDS)
         except dns.resolver.NXDOMAIN:
             reasons.append(f"lookup {name}: no such host")

@@ -71,6 +71,11 @@ class Director:
         # Whether the log has named endpoints.
         self._told = False
 
+    @property
+    def known(self) -> int:
+        """How many endpoints there are, those that failed a moment ago among them."""
+        return len(self._endpoints)
+
     def available(self) -> list[Endpoint]:
         """Return whom to ask, in the order to ask them."""
         now = self._clock()

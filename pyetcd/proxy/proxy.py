@@ -21,6 +21,16 @@ from pyetcd.config import Config
 from pyetcd.httpd import Handler, Listener, Request, bind_tcp
 from pyetcd.proxy.cluster_file import ClusterFile
 from pyetcd.proxy.director import Director, Endpoint
+from pyetcd.proxy.metrics import (
+    LOOP,
+    NO_RESPONSE,
+    NOT_SENT,
+    PATH,
+    ZERO_ENDPOINTS,
+    Counts,
+    Metrics,
+    method_of,
+)
 from pyetcd.relay import Headers, Limits, MaybeSent, NotSent, Relay, answer, request_headers
 from pyetcd.tls import Certificates
 from pyetcd.urls import Urls, address, is_secure
@@ -59,13 +69,17 @@ class Forwarder:
         self._on_crash = on_crash
         # Whether the headers for pages of other origins are the proxy's own.
         self._drops_cors = drops_cors
+        self._counts = Counts()
+        self._metrics = Metrics(self._counts, director)
         self._tasks: set[asyncio.Task[None]] = set()
         # Those of them that may change something.
         self._writes: set[asyncio.Task[None]] = set()
 
     def handle(self, request: Request) -> None:
         """Answer a request, mostly later."""
-        if self._readonly and request.method != b"GET":
+        if request.path == PATH:
+            self._metrics.get(request)
+        elif self._readonly and request.method != b"GET":
             request.respond(501)
         elif request.path == CONFIG_PATH:
             self._show_endpoints(request)
@@ -74,7 +88,10 @@ class Forwarder:
         elif self._proxy_id in _passed(request):
             text = "proxy: the request has come back to this proxy: a member advertises its URL"
             _message(request, 508, text, b"%b: %b\r\n" % (_LOOP_HEADER, self._proxy_id.encode()))
+            self._counts.received[method_of(request)] += 1
+            self._count_dropped(request, LOOP)
         else:
+            self._counts.received[method_of(request)] += 1
             task = asyncio.get_running_loop().create_task(self._forward(request))
             self._tasks.add(task)
             if request.method not in SAFE_METHODS:
@@ -98,6 +115,7 @@ class Forwarder:
         endpoints = self._director.available()
         if not endpoints:
             _message(request, 503, "proxy: zero endpoints currently available")
+            self._count_dropped(request, ZERO_ENDPOINTS)
             return
         headers = request_headers(request)
         passed = [*_passed(request), self._proxy_id]
@@ -107,6 +125,7 @@ class Forwarder:
         for endpoint in endpoints:
             try:
                 if await self._try(request, endpoint, headers):
+                    self._counts.handled[method_of(request)] += 1
                     return
                 status = 508
             except NotSent as error:
@@ -116,6 +135,8 @@ class Forwarder:
                 status = 502
                 if request.method not in SAFE_METHODS:
                     break
+        reason = {508: LOOP, 503: NOT_SENT}.get(status, NO_RESPONSE)
+        self._count_dropped(request, reason)
         if status == 508:
             _message(request, 508, "proxy: the members' client URLs lead back to this proxy")
         elif status == 502 and request.method not in SAFE_METHODS:
@@ -141,6 +162,9 @@ class Forwarder:
             return True
         finally:
             response.close()
+
+    def _count_dropped(self, request: Request, reason: str) -> None:
+        self._counts.dropped[method_of(request), reason] += 1
 
     def _is_dropped(self, name: bytes) -> bool:
         return self._drops_cors and name.startswith(b"access-control-")

@@ -35,6 +35,7 @@ from pyetcd.errors import EtcdError, RaftInternal
 from pyetcd.server.apply import Done, Result, Waiter
 from raft import (
     CONFIG,
+    NO_ROOM,
     NORMAL,
     ConfigChange,
     Durations,
@@ -139,7 +140,8 @@ class Pending:
         """Have a command applied by all members, then call `done` with its result.
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
-        cluster did not answer in time: then it may or may not happen later.
+        cluster did not answer in time: then it may or may not happen later. Of a full disk it is
+        told at once, and nothing has happened or will.
         """
         request_id = self._ids.next()
         now = self._clock()
@@ -176,7 +178,7 @@ class Pending:
         waiter = self._waiters.get(request_id)
         if waiter is not None and waiter.term != _HELD:
             waiter.term = _HELD
-            self._hold(rejected.kind, rejected.data)
+            self._drop(rejected.kind, rejected.data, rejected.reason)
 
     def term_began(self, term: int) -> None:
         """The first entry of this term is applied: older proposals that are not never will be."""
@@ -220,10 +222,26 @@ class Pending:
                 node.propose(data)
             else:
                 node.propose_config(decode_change(data))
-        except RaftError:
-            self._hold(kind, data)
+        except RaftError as error:
+            self._drop(kind, data, str(error))
             return _HELD
         return term
+
+    def _drop(self, kind: int, data: bytes, reason: str) -> None:
+        """Go on from a proposal that is in no log."""
+        if reason == NO_ROOM:
+            # Later: whoever proposes has not noted yet that somebody waits for it.
+            self._loop.call_soon(self._refuse, _request_id(kind, data))
+        else:
+            self._hold(kind, data)
+
+    def _refuse(self, request_id: int) -> None:
+        waiter = self._waiters.pop(request_id, None)
+        if waiter is not None:
+            self.failed += 1
+            node = self._node
+            member = self._member_id if node.disk_full else node.core.leader
+            waiter.done(RaftInternal(f"etcdserver: {NO_ROOM} of member {member:x}"))
 
     def _hold(self, kind: int, data: bytes) -> None:
         """Keep a proposal that is in no log, and offer it again soon."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from pyetcd.cluster import (
     Cluster,
+    LastMember,
     Member,
     NotEnoughStartedMembers,
     member_id,
@@ -69,6 +70,8 @@ SNAPSHOT_LOG_BYTES: Final = 64 << 20
 # one in line lets pass before it campaigns too.
 FIRST_ELECTION_SECONDS: Final = 0.02
 FIRST_ELECTION_TURNS: Final = 10
+# What a full disk has refused is tried again after so long.
+NO_ROOM_SECONDS: Final = 5.0
 # After the leader's connection to us has broken: so long for ours to it to break as well.
 LEADER_LOST_SECONDS: Final = 0.005
 # A member that was removed stays a moment, so that the others hear of it.
@@ -211,6 +214,8 @@ class Server:
         members = self.cluster.in_order()
         if self.config.strict_reconfig_check and not ready_to_remove_member(members, member):
             done(NotEnoughStartedMembers(member))
+        elif [it.id for it in members] == [member]:
+            done(LastMember(member))
         else:
             self._propose_change(REMOVE, member, None, done)
 
@@ -239,8 +244,11 @@ class Server:
         if self._stopping:
             return
         if isinstance(result, EtcdError):
-            log.error("publish error: %s", result.cause)
-            self._publish()
+            if not self.node.disk_full:
+                log.error("publish error: %s", result.cause)
+                self._publish()
+            else:  # refused at once, and until there is room
+                self._loop.call_later(NO_ROOM_SECONDS, self._publish)
             return
         log.info(
             "published {Name:%s ClientURLs:[%s]} to cluster %x",
@@ -320,8 +328,11 @@ class Server:
         )
 
     def _save_snapshot(self) -> None:
-        if not self._stopping and self.node.save_snapshot():
+        if not self._stopping and self.node.save_snapshot(self._on_snapshot_given_up):
             self._snapshot_index = self.raft_index
+
+    def _on_snapshot_given_up(self) -> None:
+        self._loop.call_later(NO_ROOM_SECONDS, self._save_snapshot)
 
     def _arm_sync(self) -> None:
         """Have the expired keys removed as soon as there are some; only the leader does."""
@@ -347,7 +358,14 @@ class Server:
         self._syncing = True
         self.propose(Sync(now, SYNC_LIMIT), self._synced)
 
-    def _synced(self, _: Result) -> None:
+    def _synced(self, result: Result) -> None:
+        if isinstance(result, EtcdError):
+            # Not at once: a full disk refuses at once, too.
+            self._loop.call_later(SYNC_SECONDS, self._sync_again)
+        else:
+            self._sync_again()
+
+    def _sync_again(self) -> None:
         self._syncing = False
         self._arm_sync()
 

@@ -118,6 +118,7 @@ class Nemesis:
             self._start_later(server)
 
     def _fill_disk(self) -> None:
+        """Leave a server no room, for a while; it must not die of it."""
         if server := self._any_running():
             server.disk.is_full = True
             self._world.count("full disks")
@@ -126,7 +127,7 @@ class Nemesis:
                 server.disk.is_full = False
                 server.start()
 
-            self._until_later(make_room, most_seconds=6)
+            self._until_later(make_room, most_seconds=self._random.choice((3, 20)))
 
     def _flip(self) -> None:
         """Flip a bit of a server that is down, if a quorum could do without it."""

@@ -176,4 +176,8 @@ def draw(seed: int) -> Options:
         options.reorder, options.loop_us = 0.2, 20 * MILLISECOND
         options.clients, options.think_us = 8, 10 * MILLISECOND
         options.election_ticks, options.delay_us = 4, 10 * MILLISECOND
+    if options.full_seconds:
+        # It takes many writes to small files to notice that a disk is full.
+        options.segment_bytes = 4096
+        options.think_us = min(options.think_us, 20 * MILLISECOND)
     return options

@@ -165,6 +165,13 @@ class Process:
         """See `raft.sim.storage.Threads`."""
         self._world.facts.end_write(self.server_id, write)
 
+    def disk_filled(self, *, full: bool) -> None:
+        """See `raft.sim.storage.Threads`."""
+        self._world.trace(f"{self.server_id:x} {'lacks' if full else 'has'} room")
+        self._world.count("servers that lacked room" if full else "servers that had room again")
+        self.driver.disk_filled(full=full)
+        self.arm()
+
     # ---------------------------------------------------------------------------------- parts
 
     def _run(self, action: Action) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from raft.confchange import ADD_VOTER, Change, ConfigChange, encode_change
 from raft.entry import CONFIG, Entry, HardState
 from raft.errors import CorruptRecord
+from raft.files import is_full
 from raft.interfaces import Recovered, Write
 from raft.messages import Envelope
 from raft.recovery import Unrecoverable
@@ -102,6 +103,8 @@ class Server:
     def failed(self, process: Process, error: OSError) -> None:
         """See `raft.sim.process.Surroundings`."""
         if process is self.process:
+            if is_full(error):
+                raise Unsafe(f"{self.server_id:x} dies of a full disk: {error}") from error
             self._world.trace(f"{self.server_id:x} dies: {error.strerror}")
             self._world.count("died of the disk")
             self._end()

@@ -3,6 +3,7 @@
 import os
 import shutil
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.cluster.processes import (
     COMMAND,
     NO_ANSWER,
     OTHER_SERVER,
+    Cluster,
     Member,
     free_port,
     request,
@@ -321,8 +323,9 @@ import dns.asyncresolver, sys
 resolver = dns.asyncresolver.Resolver(configure=False)
 resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv.pop(1))
 dns.asyncresolver.default_resolver = resolver
-from pyetcd.main import main
-main()
+from pyetcd import ctl, main
+sys.argv[0] = sys.argv.pop(1)
+(ctl if sys.argv[0] == "pyetcdctl" else main).main()
 """
 
 
@@ -336,7 +339,7 @@ def test_srv_records_bring_a_cluster_up(make: Make) -> None:
             member.peer_url = f"http://localhost:{port}"
         proxy = make("proxy")
         for process in (*members, proxy):
-            process.command = [sys.executable, "-c", WITH_DNS, str(server.port)]
+            process.command = [sys.executable, "-c", WITH_DNS, str(server.port), "pyetcd"]
             process.flags = [*process.own_flags(), "-discovery-srv", "cluster.test"]
         proxy.flags += ["-proxy", "on"]
         for process in (*members, proxy):
@@ -351,3 +354,38 @@ def test_srv_records_bring_a_cluster_up(make: Make) -> None:
         assert 'cannot find local etcd member "stranger" in SRV records' in stranger.log
     assert "got bootstrap from DNS for etcd-server at http://localhost:" in members[0].log
     assert os.listdir(proxy.data_dir) == ["proxy"]
+
+
+def test_pyetcdctl_finds_a_cluster_by_srv_records(tmp_path: Path) -> None:
+    """Members that are down are passed by; a domain without records is an error that says so."""
+    with Cluster(tmp_path) as cluster:
+        down, *others = cluster.members
+        ports = [member.client_url.rpartition(":")[2] for member in cluster.members]
+        records = [f"{rank} 0 {port} localhost." for rank, port in enumerate(ports)]
+        with DnsServer({"_etcd-client._tcp.cluster.test": records}) as server:
+
+            def ctl(*args: str) -> tuple[int, str, str]:
+                prefix = [sys.executable, "-c", WITH_DNS, str(server.port), "pyetcdctl"]
+                environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}
+                done = subprocess.run(
+                    [*prefix, *args], env=environment, capture_output=True, text=True, timeout=30
+                )
+                return done.returncode, done.stdout, done.stderr
+
+            assert ctl("--discovery-srv", "cluster.test", "set", "/a", "1") == (0, "1\n", "")
+            code, listed, _ = ctl("-D", "cluster.test", "member", "list")
+            assert (code, listed.count("name=infra")) == (0, 3)
+            code, health, _ = ctl("--discovery-srv", "cluster.test", "cluster-health")
+            assert (code, health.splitlines()[-1]) == (0, "cluster is healthy")
+            # Before any endpoint that is named; the members are at the URLs of the records.
+            wrong = ["--endpoints", "http://127.0.0.1:1", "-D", "cluster.test", "--no-sync"]
+            code, out, err = ctl(*wrong, "--debug", "get", "/a")
+            assert (code, out) == (0, "1\n")
+            assert f"http://localhost:{ports[0]}" in err
+            down.kill()
+            assert ctl("-D", "cluster.test", "get", "--quorum", "/a") == (0, "1\n", "")
+            assert ctl("-D", "cluster.test", "--no-sync", "set", "/a", "2") == (0, "2\n", "")
+            assert others[0].value("a", quorum="true") == "2"
+            code, out, err = ctl("-D", "nowhere.test", "get", "/a")
+            assert (code, out) == (1, "")
+            assert "lookup _etcd-client._tcp.nowhere.test: no such host" in err

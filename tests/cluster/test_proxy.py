@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -91,6 +92,17 @@ def test_proxy_answers_what_a_member_answers(cluster: Cluster, proxy: Member) ->
     large = "x" * 300_000
     assert proxy.put("large", large).status == 201
     assert proxy.value("large", quorum="true") == large
+
+
+def test_proxy_shows_its_own_metrics(cluster: Cluster, proxy: Member) -> None:
+    """Not those of the member that it would have asked."""
+    proxy.put("a", "1")
+    proxy.get("a")
+    figures = proxy.request("GET", "/metrics").body.decode()
+    assert 'etcd_proxy_handled_total{method="PUT"} 1.0' in figures
+    assert 'etcd_proxy_handled_total{method="GET"}' in figures
+    assert 'etcd_proxy_endpoints{state="available"} 3.0' in figures
+    assert "etcd_server_has_leader" not in figures
 
 
 def test_killed_member_behind_a_proxy_costs_no_request(cluster: Cluster, proxy: Member) -> None:
@@ -278,6 +290,34 @@ def test_stopped_member_behind_a_proxy_is_passed_by_reads(cluster: Cluster, prox
             assert status(proxy) == 200
     finally:
         follower.cont()
+
+
+def test_write_that_a_silent_member_may_have_is_not_sent_to_another(
+    cluster: Cluster, proxy: Member
+) -> None:
+    """The client is told that nobody knows; in the end each value is there once, or not at all."""
+    proxy.terminate()
+    proxy.flags += ["-proxy-read-timeout", "500", "-proxy-failure-wait", "100"]
+    proxy.start()
+    wait_for(lambda: status(proxy) == 200, 30, "the proxy to serve")
+    silent = cluster.followers()[0]
+    silent.stop()
+    told: dict[str, int] = {}
+    for number in range(200):
+        value = f"{number}"
+        told[value] = proxy.request("POST", "/v2/keys/queue", form={"value": value}).status
+        if list(told.values()).count(502) == 3:
+            break
+    silent.cont()
+    assert set(told.values()) <= {201, 502}
+    assert 502 in told.values(), "the silent member was never asked"
+    # It has answered what it was asked before, once it serves this.
+    silent.wait_serving()
+    cluster.wait_agreed()
+    nodes = silent.get("queue", quorum="true").json()["node"].get("nodes", [])
+    there = Counter(node["value"] for node in nodes)
+    for value, answered in told.items():
+        assert there[value] == 1 or (answered == 502 and there[value] == 0), value
 
 
 def test_proxy_of_a_cluster_with_mutual_tls(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ MEMBERSHIP: Final = (
     mutant(
         "M42",
         "a leader that is removed leads for ever",
-        (LEADER + "tick", "if self.handover.leaving:", "if False:"),
+        (LEADER + "tick", "if self.handover.leaving or", "if"),
     ),
     mutant(
         "M44",

@@ -36,6 +36,15 @@ STORAGE: Final = (
         (CORE + "written", "= write.snapshot", "= self._state.restoring"),
     ),
     mutant(
+        "M65",
+        "a full follower acknowledges entries that it does not take",
+        (
+            FOLLOWER + "_append",
+            "        return\n    if not _is",
+            "        return state.promise_match(leader, prev_index + len(entries))\n    if not _is",
+        ),
+    ),
+    mutant(
         "M29",
         "installing a snapshot does not replace the state",
         (

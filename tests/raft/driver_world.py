@@ -79,7 +79,7 @@ class World:
 
         self.disk.write(write, finished)
 
-    def save_snapshot(self, meta: SnapshotMeta, chunks: Iterator[bytes], done) -> None:
+    def save_snapshot(self, meta: SnapshotMeta, chunks: Iterator[bytes], done, given_up) -> None:
         self.notes.append(("save", meta.index))
         drawn = list(chunks)
 
@@ -88,6 +88,7 @@ class World:
             done()
 
         self.saves.append(finish)
+        self.give_up_save = given_up
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
         return self.disk.read_snapshot(meta)

@@ -1,6 +1,7 @@
 """Nodes for tests: a real disk, a network that the test is, a state machine that takes notes."""
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +49,10 @@ class TroubledFiles(UnflushedFiles):
     def __init__(self) -> None:
         self.fails_writes = False
         self.fails_creates = False
+        # Nothing can be made larger than it is.
+        self.is_full = False
+        # Room was asked for; set back by the test.
+        self.looked = False
         # Cleared, writes to the log wait for it.
         self.may_write = threading.Event()
         self.may_write.set()
@@ -62,8 +67,19 @@ class TroubledFiles(UnflushedFiles):
 
     def create(self, path: Path) -> int:
         if self.fails_creates:
-            raise OSError(28, "the disk is full")
+            raise OSError(5, "the disk is broken")
         return super().create(path)
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        self.looked = True
+        if self.is_full:
+            raise OSError(28, "the disk is full")
+        super().allocate(descriptor, size)
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> None:
+        if self.is_full and offset + len(data) > os.fstat(descriptor).st_size:
+            raise OSError(28, "the disk is full")
+        super().write(descriptor, data, offset)
 
 
 class Machine:

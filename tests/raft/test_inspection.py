@@ -20,6 +20,7 @@ from raft import (
     read_newest_snapshot,
     set_aside,
 )
+from raft.wal import SPARE
 
 # So small that a few entries fill a segment.
 SEGMENT_BYTES = 8192
@@ -109,6 +110,17 @@ def test_inspection_reports_a_torn_write_and_what_is_before_it(storage: StorageC
     assert found.torn is not None
     assert found.damage is None
     assert indexes(found) == [1]
+
+
+def test_spare_log_file_is_no_trace_of_a_crash(storage: StorageConfig) -> None:
+    """It is there while a server runs, and after it has ended in order."""
+    disk = DiskStorage.create(storage, b"")
+    while not disk.wants_room:
+        disk.write_blocking(Write(HardState(1, 0, 0), [entry(1)], None, []))
+    assert disk.make_room()
+    disk.close()
+    assert (storage.wal_path / SPARE).exists()
+    assert inspect(storage).unfinished == []
 
 
 def test_inspection_lists_broken_and_unfinished_snapshots(storage: StorageConfig) -> None:

@@ -400,7 +400,7 @@ async def test_failing_snapshot_is_our_death(tmp_path: Path):
     world.node.save_snapshot()
     error = await world.dies()
     assert isinstance(error, OSError)
-    assert error.errno == 28
+    assert error.errno == 5
     await world.node.stop()
 
 

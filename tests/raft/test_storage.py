@@ -403,7 +403,7 @@ def remembered(steps: int) -> Recovered:
         if isinstance(done, Write):
             memory.write(done, lambda: None)
         elif isinstance(done, SnapshotMeta):
-            memory.save_snapshot(done, iter([]), lambda: None)
+            memory.save_snapshot(done, iter([]), lambda: None, lambda: None)
         memory.complete_all()
     return memory.recover()
 
@@ -460,7 +460,9 @@ def test_memory_storage_forgets_what_was_not_completed() -> None:
     told: list[str] = []
     memory = MemoryStorage(b"me")
     memory.write(write(HardState(1, 1, 0), entries(1, 3, 1)), lambda: told.append("write"))
-    memory.save_snapshot(meta(2, 1), iter([b"st", b"ate"]), lambda: told.append("snapshot"))
+    memory.save_snapshot(
+        meta(2, 1), iter([b"st", b"ate"]), lambda: told.append("snapshot"), lambda: None
+    )
     memory.write(write(HardState(1, 1, 2), entries(4, 5, 1)), lambda: told.append("lost"))
     assert memory.pending == 3
     assert memory.complete()

@@ -44,9 +44,10 @@ class FakeCore:
 
 @dataclass
 class FakeNode:
-    """Has a core."""
+    """Has a core, and a disk."""
 
     core: FakeCore
+    disk_full: bool = False
 
 
 @dataclass

@@ -111,6 +111,15 @@ def test_health_with_refused_read_is_false():
     assert (client.response.status, client.response.body) == (503, b'{"health": "false"}\n')
 
 
+def test_health_with_a_full_disk_is_false_and_says_so():
+    """Writes have no chance here, though reads go on."""
+    client = Client("health")
+    client.server.node.disk_full = True
+    response = client.ask()
+    assert response.status == 503
+    assert json.loads(response.body) == {"health": "false", "reason": "no space left on the disk"}
+
+
 def test_health_without_answer_in_time_is_false():
     """Whoever asks does not wait for an election; the late answer is dropped."""
     client = Client("health").begin()

@@ -37,6 +37,7 @@ class FakeNode:
 
     core: FakeCore = field(default_factory=FakeCore)
     disk_durations: DiskDurations = field(default_factory=DiskDurations)
+    disk_full: bool = True
 
 
 @dataclass
@@ -95,6 +96,7 @@ def test_metrics_show_what_the_member_has_counted():
         "etcd_wal_fsync_durations_seconds_bucket,0.004": 1,
         "etcd_wal_fsync_durations_seconds_bucket,+Inf": 1,
         "etcd_wal_last_index_saved": 12,
+        "etcd_wal_no_space": 1,
         "etcd_snapshot_save_total_durations_seconds_sum": 1.5,
         "etcd_snapshot_save_marshalling_durations_seconds_sum": 0.5,
         "etcd_store_writes_total,set": 1,

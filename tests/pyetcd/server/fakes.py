@@ -87,6 +87,8 @@ class FakeNode:
         self.snapshots_begun: list[int] = []
         # Whether a snapshot can begin.
         self.saves = True
+        self.give_up_snapshot: Callable[[], None] = lambda: None
+        self.disk_full = False
         # Those asked to take over; `transfer_error` is what comes of it.
         self.transfers: list[int] = []
         self.transfer_error: Exception | None = None
@@ -111,7 +113,8 @@ class FakeNode:
             raise Stopped("stopped")
         self.readers.append(done)
 
-    def save_snapshot(self) -> bool:
+    def save_snapshot(self, given_up: Callable[[], None]) -> bool:
+        self.give_up_snapshot = given_up
         if self.saves:
             self.snapshots_begun.append(self.core.log.last_index)
         return self.saves

@@ -7,6 +7,7 @@ import pytest
 from pyetcd.cluster import (
     Cluster,
     IdNotFound,
+    LastMember,
     Member,
     NotEnoughStartedMembers,
     PeerUrlExists,
@@ -50,6 +51,22 @@ async def test_added_member_with_a_known_url_is_refused():
     world.server.add_member(member(OTHERS[0]).peer_urls, results.append)
     world.commit()
     assert [type(it) for it in results] == [PeerUrlExists]
+
+
+@virtual
+async def test_last_member_cannot_be_removed():
+    """It is said at once, and nothing is proposed; what is no member is still for the log."""
+    world = World()
+    for other in OTHERS:
+        world.server.remove_member(other, lambda _: None)
+        world.commit()
+    results: list[object] = []
+    world.server.remove_member(OWN, results.append)
+    assert [type(it) for it in results] == [LastMember]
+    assert world.commands() == []
+    world.server.remove_member(0x77, results.append)
+    world.commit()
+    assert [type(it) for it in results] == [LastMember, IdNotFound]
 
 
 @virtual

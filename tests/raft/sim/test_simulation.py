@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_world_without_troubles_answers_every_client() -> None:
     assert outcome.counts["changes"] > 20
     assert outcome.counts["changes not answered"] == 0
     assert outcome.counts["lost"] == 0
+
+
+@pytest.mark.slow
+def test_full_disks_lose_nothing_and_nobody_dies() -> None:
+    """Whoever lacks room has it again, and all agree in the end."""
+    counts: Counter[str] = Counter()
+    for seed in range(5):
+        options = Options(
+            seed, full_seconds=2.0, think_us=10_000, segment_bytes=4096, power_seconds=10.0
+        )
+        outcome = simulate(options)
+        assert outcome.verdict is Verdict.PASSED, outcome.problem
+        counts.update(outcome.counts)
+    assert counts["servers that lacked room"] > 5
+    assert counts["servers that had room again"] > 5
+    assert counts["died of the disk"] == 0
 
 
 def test_same_seed_gives_the_same_trace() -> None:

@@ -84,7 +84,7 @@ def test_refusal_of_another_cluster_is_told_to_both_once(
         run(scenario())
     texts = [record.getMessage() for record in caplog.records]
     assert sum("no connection with 2" in text for text in texts) == 1
-    assert sum("refused /raft/stream from 127.0.0.1" in text for text in texts) == 2
+    assert sum("refused /raft/stream from 127.0.0.1: cluster ID" in text for text in texts) == 2
 
 
 def test_refusal_of_a_removed_member_is_final(run: Run) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from scripts.soak.faults import Fault
 from scripts.soak.members import FIRST_NODE, LIBFAKETIME, Cluster, Unhealthy
 from scripts.soak.namespaces import CLIENTS, Network, why_not
 from scripts.soak.rounds import Round, Totals, resources
+from scripts.soak.workloads import Counters, Queues, Registers, Writers
 
 # Connections of clients that are many, on both ends.
 DESCRIPTORS: Final = 30_000
@@ -50,7 +51,8 @@ def main() -> int:
     cluster = Cluster(directory, network, arguments.size)
     try:
         totals = asyncio.run(soak(arguments, cluster, network))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shutil.rmtree(directory)
         return 130
     finally:
         cluster.close()
@@ -62,21 +64,29 @@ def main() -> int:
     return 0
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for; ends the process for one that is wrong."""
     parser = argparse.ArgumentParser(prog="python -m scripts.soak", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of all that is drawn")
     parser.add_argument("--seconds", type=float, default=600.0, help="begin no round after that")
     parser.add_argument("--size", type=int, default=3, help="how many members")
     parser.add_argument("--short", action="store_true", help="a few faults, once each")
-    parser.add_argument("--fault", action="append", help="only this one; may be given repeatedly")
+    names = [fault.name for fault in catalogue.FAULTS]
+    parser.add_argument(
+        "--fault",
+        action="append",
+        choices=names,
+        metavar="NAME",
+        help="only this one; may be given repeatedly",
+    )
     parser.add_argument("--mixed", action="store_true", help="all of --fault at once")
     parser.add_argument("--round", type=int, default=1, help="begin with the round of this number")
     parser.add_argument("--list", action="store_true", help="print the names of all faults")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def plan(arguments: argparse.Namespace) -> Iterable[list[Fault]]:
-    """Return the faults of every round. Raises KeyError for an unknown one."""
+    """Return the faults of every round."""
     if arguments.fault:
         faults = [catalogue.by_name(name) for name in arguments.fault]
         return [faults] if arguments.mixed else [[fault] for fault in faults]
@@ -143,6 +153,10 @@ def show(
     print(f"quorum reads checked         {totals.quorum_reads:8}")
     print(f"watch events checked         {totals.events:8}")
     print(f"histories checked            {totals.histories:8}")
+    wrong = totals.wrong
+    lost = wrong[Writers.name] + wrong[Queues.name] + wrong[Counters.name]
+    print(f"acknowledged writes lost     {lost:8}")
+    print(f"stale quorum reads           {wrong[Registers.name]:8}")
     print(f"problems                     {len(totals.problems):8}")
     if warm is not None:
         print(f"memory, MB       after {WARM_SECONDS:.0f} s {warm[0]}, at the end {now[0]}")

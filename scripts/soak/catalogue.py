@@ -31,7 +31,8 @@ MIXED_AT_ONCE: Final = 3
 
 def by_name(name: str) -> Fault:
     """Return one fault. Raises KeyError."""
-    return {fault.name: fault for fault in FAULTS}[name]
+    faults: dict[str, Fault] = {fault.name: fault for fault in FAULTS}
+    return faults[name]
 
 
 def draw(seed: int) -> Iterator[list[Fault]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,9 @@ class Totals:
     quorum_reads: int = 0
     histories: int = 0
     events: int = 0
-    lost: int = 0
     problems: list[str] = field(default_factory=list)
+    # How many of them each kind of client has found.
+    wrong: Counter[str] = field(default_factory=Counter)
 
 
 class Round:
@@ -97,6 +99,7 @@ class Round:
                 continue
             found = await workload.check(judge)
             problems += [f"{workload.name}: {problem}" for problem in found]
+            totals.wrong[workload.name] += len(found)
         problems += await self._cluster.agree()
         for member in self._cluster.members:
             problems += [f"{member.name} logs {line}" for line in member.alarming()]

@@ -134,6 +134,12 @@ class FaultyDisk:
     def named(self, directory: Path, undo: Callable[[], None]) -> None:
         self._names.setdefault(directory, []).append(undo)
 
+    def renamed(self, source: Path, target: Path) -> None:
+        """A file that may be open has another name."""
+        for unflushed in self._files.values():
+            if unflushed.path == source:
+                unflushed.path = target
+
     def names_flushed(self, directory: Path) -> None:
         self._names.pop(directory, None)
         for kept in self._kept.pop(directory, []):
@@ -236,9 +242,7 @@ class FaultyFiles(DiskFiles):
             super().rename(source, target)
             if not replaces:
                 self.disk.named(target.parent, lambda: _rename_back(target, source))
-            for unflushed in self.disk._files.values():
-                if unflushed.path == source:
-                    unflushed.path = target
+            self.disk.renamed(source, target)
 
     def remove(self, path: Path) -> None:
         with self.disk.lock:

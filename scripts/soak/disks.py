@@ -12,24 +12,8 @@ from scripts.soak.disk import Plan
 from scripts.soak.faults import Fault, Scene
 from scripts.soak.members import Member, Unhealthy
 
-# What says that a member has found the damage by itself. The rest of the line tells what to do.
-EXPLAINS: Final = (
-    "damage",
-    "cut short",
-    "not a log file",
-    "lost",
-    "should end at",
-    "snapshot",
-    "is left of",
-    "are left of",
-    "records",
-    "the log begins",
-    "were committed",
-    "does not go on",
-    "acknowledged entry",
-    "already been bootstrapped",
-    "has run before",
-)
+# How the log marks the line with which a process ends for a reason of its own.
+CRITICAL: Final = " C | "
 
 
 async def slow_flushes(scene: Scene) -> None:
@@ -107,10 +91,10 @@ async def _damage(scene: Scene, member: Member, what: str) -> None:
         scene.note(f"{member.name} goes on")
         return
     said = member.process.log[length:]
-    last = said.strip().splitlines()[-1] if said.strip() else "nothing"
-    scene.note(f"{member.name} refuses: {last[-160:]}")
-    if not any(word in said for word in EXPLAINS):
-        scene.problems.append(f"{member.name} ended and does not explain it: {said[-2000:]}")
+    reasons = [line for line in said.splitlines() if CRITICAL in line]
+    if not reasons:
+        scene.problems.append(f"{member.name} ended without a reason: {said[-2000:]}")
+    scene.note(f"{member.name} refuses: {' '.join(reasons)[-400:]}")
     await scene.cluster.replace(member)
 
 

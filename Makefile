@@ -8,7 +8,8 @@ TOOLS := .venv/tools.stamp
 PYTEST := $(BIN)/python -m pytest
 SOURCES := raft pyetcd scripts examples tests
 
-.PHONY: setup compile check fix test test-slow test-compiled golden sim soak mutants bench cluster run start kill docs ci clean
+.PHONY: setup compile check fix test test-slow test-compiled golden sim soak faults mutants bench cluster
+.PHONY: run start kill docs ci clean
 
 run cluster: $(RUNTIME)
 	$(BIN)/python scripts/local_cluster.py
@@ -56,6 +57,10 @@ sim: $(RUNTIME)
 # Until something fails, or until it is stopped; each day has its own seeds.
 soak: $(RUNTIME)
 	$(BIN)/python -m raft.sim --first $(shell date +%Y%m%d)0000 | tee -a soak.log
+
+# Real members and real faults, for so many seconds; needs root. See docs/reliability.md.
+faults: $(TOOLS)
+	$(BIN)/python -m scripts.soak --seconds $(or $(SECONDS),600)
 
 mutants: $(TOOLS)
 	$(BIN)/python -m tests.mutants

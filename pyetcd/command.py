@@ -126,6 +126,14 @@ class SetVersion(NamedTuple):
     version: str
 
 
+class ReportDigest(NamedTuple):
+    """A member tells to which digest it came by the entries up to one; see `comparison.py`."""
+
+    member_id: int
+    raft_index: int
+    digest: int
+
+
 class CreateUser(NamedTuple):
     """Create a user; one who is there gets the password, if that is what is asked for."""
 
@@ -211,6 +219,7 @@ Command: TypeAlias = (
     | Publish
     | UpdateMember
     | SetVersion
+    | ReportDigest
     | AuthCommand
 )
 
@@ -235,6 +244,7 @@ _KINDS: Final[dict[int, type[Command]]] = {
     17: DeleteRole,
     18: EnableAuth,
     19: DisableAuth,
+    20: ReportDigest,
 }
 _NUMBERS: Final[dict[type[Command], int]] = {kind: number for number, kind in _KINDS.items()}
 # Commands of clients, who need permission for them; the others are the members' own.
@@ -385,6 +395,7 @@ __all__ = [
     "Names",
     "Permissions",
     "Publish",
+    "ReportDigest",
     "Request",
     "Set",
     "SetVersion",

@@ -70,6 +70,7 @@ SOURCES: Final = (
     "pyetcd/httpd/request.py",
     "pyetcd/httpd/response.py",
     "pyetcd/httpd/router.py",
+    "pyetcd/server/comparison.py",
     "pyetcd/server/apply.py",
     "pyetcd/server/pending.py",
     "pyetcd/server/server.py",

@@ -47,6 +47,7 @@ from raft.entry import (
 from raft.errors import (
     Compacted,
     CorruptRecord,
+    LogLost,
     NotLeader,
     PeerRejected,
     ProposalDropped,
@@ -109,6 +110,7 @@ __all__ = [
     "Node",
     "NotLeader",
     "PeerEvents",
+    "LogLost",
     "PeerRejected",
     "ProposalDropped",
     "RaftError",

@@ -44,6 +44,22 @@ class CorruptRecord(RaftError):
         self.problem = problem
 
 
+class LogLost(RaftError):
+    """This server has acknowledged entries that it does not have: its files are not its own newest.
+
+    Final: its votes and acknowledgements are worth nothing any more, so that it must not run.
+    """
+
+    def __init__(self, commit: int, last_index: int) -> None:
+        super().__init__(
+            f"the leader knows that this server has acknowledged entry {commit}, but its log ends "
+            f"at {last_index}: it was truncated, or replaced by an old copy. Remove this member "
+            "and add it anew with an empty data directory"
+        )
+        self.commit = commit
+        self.last_index = last_index
+
+
 class PeerRejected(RaftError):
     """Another server refuses to talk to us, or we to it; the text says what to change."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from raft.entry import CONFIG, NORMAL, Entry
-from raft.errors import ProposalDropped
+from raft.errors import LogLost, ProposalDropped
 from raft.interfaces import ReadState
 from raft.messages import (
     Append,
@@ -178,16 +178,14 @@ class Follower:
         state.promise_match(leader, last_new_index)
 
     def _commit_to(self, commit: int) -> None:
-        """Commit what the leader knows this server to hold."""
-        state = self.state
-        if commit <= state.log.last_index:
-            state.log.commit_to(commit)
-        else:
-            # We have acknowledged entries and lost them: somebody has tampered with the disk.
-            state.logger.error(
-                "%x is told to commit %d, but its log ends at %d: was the log lost or truncated?",
-                *(state.config.server_id, commit, state.log.last_index),
-            )
+        """Commit what the leader knows this server to hold. Raises LogLost if it does not.
+
+        A leader tells nobody to commit more than was acknowledged to it in this term.
+        """
+        log = self.state.log
+        if commit > log.last_index:
+            raise LogLost(commit, log.last_index)
+        log.commit_to(commit)
 
     def _install_snapshot(self, leader: int, message: InstallSnapshot) -> None:
         state = self.state

@@ -357,10 +357,14 @@ class Node:
     # ---------------------------------------------------------------------- what peers bring
 
     def receive(self, envelopes: list[Envelope]) -> None:
-        """Take messages from the transport."""
+        """Take messages from the transport; what they show of a lost log is our death."""
         if self._stopped:
             return
-        self._driver.step(envelopes)
+        try:
+            self._driver.step(envelopes)
+        except Exception as error:
+            self._die(error)
+            return
         self._arm()
 
     def report_unreachable(self, server_id: int) -> None:

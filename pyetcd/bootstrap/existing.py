@@ -6,18 +6,15 @@ the entry that has its peer URLs.
 """
 
 import json
-import logging
 from dataclasses import replace
 from typing import Final
 
 from pyetcd.bootstrap.decide import Existing
-from pyetcd.bootstrap.identity import BootstrapError, Identity
+from pyetcd.bootstrap.identity import BootstrapError, Identity, already_bootstrapped
 from pyetcd.bootstrap.remote import Network, RemoteCluster, first_cluster, same_urls
 from pyetcd.cluster import Member
 from pyetcd.config import Config
 from pyetcd.urls import format_urls_map
-
-log = logging.getLogger(__name__)
 
 # Limit for the running members to answer; one of them is enough.
 ASK_SECONDS: Final = 10.0
@@ -26,7 +23,8 @@ ASK_SECONDS: Final = 10.0
 async def joining_identity(config: Config, existing: Existing, network: Network) -> Identity:
     """Return the identity that the running cluster has given to this member.
 
-    Raises BootstrapError if no member answers or the flags describe another membership.
+    Raises BootstrapError if no member answers, if the flags describe another membership, or if this
+    member has run before and has lost its log.
     """
     others = [other for other in existing.cluster.in_order() if other.name != config.name]
     urls = sorted(url for other in others for url in other.peer_urls)
@@ -39,11 +37,8 @@ async def joining_identity(config: Config, existing: Existing, network: Network)
         )
     mine = await _match(config, existing, remote, network)
     if mine.client_urls:
-        log.warning(
-            "member %x has run before and %s has no log of it: what it voted for is forgotten",
-            mine.id,
-            config.data_dir,
-        )
+        # It has published them. etcd lets it in, though it has forgotten its votes and entries.
+        raise already_bootstrapped(mine.id, config)
     members = (
         replace(other, name=config.name) if other.id == mine.id else other
         for other in remote.members

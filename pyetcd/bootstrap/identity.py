@@ -29,6 +29,16 @@ class BootstrapError(Exception):
     """This member cannot start: one line, what is wrong and what to type instead."""
 
 
+def already_bootstrapped(member_id: int, config: Config) -> BootstrapError:
+    """Return why a member that the cluster has seen may not start without its log."""
+    return BootstrapError(
+        f"member {member_id:x} has already been bootstrapped, but {config.data_dir} has no"
+        f" log of it; write the -data-dir that it had, or remove it (DELETE"
+        f" /v2/members/{member_id:x}), add it again and start it with"
+        " -initial-cluster-state existing"
+    )
+
+
 class BadIdentity(ValueError):
     """Bytes that `Identity.encode` did not write."""
 

@@ -7,7 +7,7 @@ thing: whether the cluster runs already and has seen this member, which has then
 from typing import Final
 
 from pyetcd.bootstrap.decide import New
-from pyetcd.bootstrap.identity import BootstrapError, Identity
+from pyetcd.bootstrap.identity import BootstrapError, Identity, already_bootstrapped
 from pyetcd.bootstrap.remote import Network, is_bootstrapped, same_urls
 from pyetcd.config import Config
 from pyetcd.urls import format_urls_map
@@ -33,12 +33,7 @@ async def new_identity(config: Config, new: New, network: Network) -> Identity:
     others = [other for other in new.cluster.in_order() if other.id != new.member.id]
     urls = sorted(url for other in others for url in other.peer_urls)
     if await is_bootstrapped(new.member.id, urls, network, timeout_seconds=ASK_SECONDS):
-        raise BootstrapError(
-            f"member {new.member.id:x} has already been bootstrapped, but {config.data_dir} has no"
-            f" log of it; write the -data-dir that it had, or remove it (DELETE"
-            f" /v2/members/{new.member.id:x}), add it again and start it with"
-            " -initial-cluster-state existing"
-        )
+        raise already_bootstrapped(new.member.id, config)
     return Identity(
         member_id=new.member.id,
         cluster_id=new.cluster.id,

@@ -31,6 +31,7 @@ from pyetcd.command import (
     EnableAuth,
     MemberChange,
     Publish,
+    ReportDigest,
     Request,
     Set,
     SetVersion,
@@ -44,6 +45,7 @@ from pyetcd.command import (
     peek_request_id,
 )
 from pyetcd.errors import EtcdError
+from pyetcd.server.comparison import Comparison
 from pyetcd.store import CorruptSnapshot, Event, Restorer, Store
 from raft import NORMAL, ConfigChange, Configuration, CorruptRecord, Entry, Rejected, SnapshotMeta
 
@@ -128,6 +130,7 @@ class Applier:
         # Always this object: whoever checks permissions holds it.
         self.auth = Auth(store.advance_index)
         self.raft_index = 0
+        self.comparison = Comparison()
         # By request id; the server puts them in.
         self.waiters: dict[int, Waiter] = {}
         # How large the newest snapshot is, by the chunks that were drawn; 0 without one.
@@ -140,6 +143,8 @@ class Applier:
         """See `raft.interfaces.StateMachine`."""
         waiters = self.waiters
         execute = self._execute
+        store = self.store
+        compare = self.comparison.add
         for entry in entries:
             self.raft_index = entry.index
             if entry.kind == NORMAL:
@@ -154,18 +159,26 @@ class Applier:
                     except BadCommand as error:
                         # The same on every member: nobody understands it, nothing happens.
                         log.error("entry %d is skipped: %s", entry.index, error)
+                        compare(entry.index, data, store.index, None)
                         continue
                 result = execute(request)
+                compare(entry.index, data, store.index, result)
                 waiter = waiters.pop(request.request_id, None)
                 if waiter is not None:
                     waiter.done(result)
             else:
+                compare(entry.index, entry.data, store.index, None)
                 self._observer.on_term_began(entry.term)
         self._observer.on_applied()
 
     def apply_config(self, entry: Entry, change: ConfigChange) -> bool:
         """See `raft.interfaces.StateMachine`: void if the membership does not allow it."""
         self.raft_index = entry.index
+        result = self._apply_config(entry, change)
+        self.comparison.add(entry.index, entry.data, self.store.index, None)
+        return result
+
+    def _apply_config(self, entry: Entry, change: ConfigChange) -> bool:
         try:
             member_change = decode_member_change(change.context)
         except BadCommand as error:
@@ -208,6 +221,7 @@ class Applier:
         self.cluster = cluster
         self.auth.install(auth)
         self.raft_index = meta.index
+        self.comparison.restored(meta.index)
         self.snapshot_bytes = size
         self.store.install(Store.from_restorer(restorer))
         self._observer.on_cluster_replaced()
@@ -265,6 +279,9 @@ class Applier:
                 return None
             case Publish() | UpdateMember() | SetVersion():
                 self._run_on_cluster(command)
+                return None
+            case ReportDigest(member_id, raft_index, digest):
+                self.comparison.take(member_id, raft_index, digest, self.cluster.members)
                 return None
             case (
                 CreateUser()

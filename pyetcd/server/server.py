@@ -25,9 +25,11 @@ from pyetcd.command import (
     Command,
     MemberChange,
     Publish,
+    ReportDigest,
     SetVersion,
     Sync,
     UpdateMember,
+    encode,
     encode_member_change,
 )
 from pyetcd.config import Config
@@ -135,6 +137,8 @@ class Server:
         """Take requests, and tell the cluster where we are."""
         self._snapshot_index = self.node.core.snapshot_index
         self._pending.start()
+        # What the log on disk has led to was reported before, as far as it was known.
+        self.applier.comparison.report = self._report_digest
         self._hasten_first_election()
         self._publish()
 
@@ -368,6 +372,19 @@ class Server:
     def _sync_again(self) -> None:
         self._syncing = False
         self._arm_sync()
+
+    def _report_digest(self, raft_index: int, digest: int) -> None:
+        if len(self.cluster.members) > 1:
+            # Not in the midst of applying.
+            self._loop.call_soon(self._propose_digest, raft_index, digest)
+
+    def _propose_digest(self, raft_index: int, digest: int) -> None:
+        """Have the others compare; a report that is lost is made up for by the next."""
+        command = ReportDigest(self.member_id, raft_index, digest)
+        try:
+            self.node.propose(encode(0, self.now(), command))
+        except RaftError as error:
+            log.debug("no report of entry %d: %s", raft_index, error)
 
     # ---------------------------------------------------------------------- what the log tells
 

@@ -3,6 +3,7 @@
 import pytest
 
 from raft.entry import NORMAL, Configuration, Entry, EntryID, SnapshotMeta
+from raft.errors import LogLost
 from raft.interfaces import ReadState, Rejected
 from raft.messages import (
     Append,
@@ -127,10 +128,12 @@ def test_heartbeat_commits_and_is_answered_with_its_round() -> None:
     assert server.core.log.commit_index == 2
 
 
-def test_heartbeat_beyond_the_log_commits_nothing() -> None:
-    """A log that was lost is not filled with guesses."""
-    server = make_server()
-    assert server.receive(2, Heartbeat(9, 0)) == [Envelope(1, 2, 1, HeartbeatResponse(0))]
+@pytest.mark.parametrize("message", [Heartbeat(9, 0), CommitTo(9)])
+def test_follower_that_has_lost_acknowledged_entries_ends(message: Message) -> None:
+    """It is told to commit what it does not have: it must vote for nobody any more."""
+    server = make_server(terms=(1, 1))
+    with pytest.raises(LogLost, match=r"acknowledged entry 9, but its log ends at 2"):
+        server.receive(2, message)
     assert server.core.log.commit_index == 1
 
 
@@ -138,8 +141,6 @@ def test_commit_notice_commits_and_is_not_answered() -> None:
     """It saves the answer that an empty Append would bring."""
     server = make_server(terms=(1, 1))
     assert server.receive(2, CommitTo(2)) == []
-    assert server.core.log.commit_index == 2
-    assert server.receive(2, CommitTo(9)) == []
     assert server.core.log.commit_index == 2
 
 

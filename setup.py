@@ -34,6 +34,8 @@ class Compile(Command):
         if os.environ.get("PYETCD_PURE_PYTHON"):
             return
         compiled = _load("pyetcd/compiled.py")
+        if compiled.is_current(ROOT, self.root):
+            return
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 modules = self._build(compiled, Path(scratch))

@@ -27,6 +27,8 @@ DIRECTORY: Final = "pyetcd/_compiled"
 MANIFEST: Final = "manifest.json"
 # Set to anything, it keeps to the sources: for debugging, and for comparing.
 PURE: Final = "PYETCD_PURE_PYTHON"
+# What `use` returns when they are.
+COMPILED: Final = "compiled modules"
 
 # What the busiest requests pass through, on all members, and little else: each module costs some
 # seconds of compiling.
@@ -99,7 +101,17 @@ def use(root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> str:
     early = sorted(name for name in map(module_name, SOURCES) if name in sys.modules)
     assert not early, f"imported before the compiled modules were asked for: {early}"
     sys.meta_path.insert(0, _Finder(directory))
-    return "compiled modules"
+    return COMPILED
+
+
+def is_current(root: Path, place: Path) -> bool:
+    """Tell whether the modules below `place` are of the sources below `root`, for this Python."""
+    try:
+        compiled = json.loads((place / DIRECTORY / MANIFEST).read_bytes())
+        made_of, made_for = compiled["sources"], compiled["interpreter"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(made_of == digest_of_sources(root) and made_for == interpreter())
 
 
 def interpreter() -> str:
@@ -155,4 +167,4 @@ class _Finder(importlib.machinery.PathFinder):
         return importlib.util.spec_from_file_location(fullname, found, loader=loader)
 
 
-__all__ = ["SOURCES", "digest_of_sources", "interpreter", "module_name", "use", "write_manifest"]
+__all__ = ["COMPILED", "PURE", "SOURCES", "interpreter", "is_current", "use", "write_manifest"]

@@ -5,8 +5,8 @@ The store and the parsers of requests raise them; apply returns them as results.
 clients and documentation look codes up. Nothing here knows HTTP beyond the status number.
 """
 
-import json
 import re
+from json.encoder import encode_basestring
 from typing import ClassVar
 
 # Go's encoder knows no short form of these two escapes.
@@ -50,12 +50,12 @@ class EtcdError(Exception):
 
     def body(self) -> bytes:
         """Return the JSON document as etcd sends it, with its newline; no cause, no field."""
-        fields: dict[str, int | str] = {"errorCode": self.code, "message": self.message}
-        if self.cause:
-            fields["cause"] = self.cause
-        fields["index"] = self.index
-        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        return go_json(text).encode() + b"\n"
+        cause = f',"cause":{encode_basestring(self.cause)}' if self.cause else ""
+        text = (
+            f'{{"errorCode":{self.code},"message":{encode_basestring(self.message)}{cause},'
+            f'"index":{self.index}}}\n'
+        )
+        return go_json(text).encode()
 
 
 class KeyNotFound(EtcdError):

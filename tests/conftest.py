@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--rewrite is refused in CI: commit the scripts as they should be")
     if config.getoption("--compiled"):
         told = compiled.use()
-        if told != "compiled modules":
+        if told != compiled.COMPILED:
             raise pytest.UsageError(f"--compiled has nothing to test: Python would run {told}")
 
 

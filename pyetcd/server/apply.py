@@ -149,7 +149,7 @@ class Applier:
             self.raft_index = entry.index
             if entry.kind == NORMAL:
                 data = entry.data
-                waiter = waiters.get(peek_request_id(data))
+                waiter = waiters.get(peek_request_id(data)) if waiters else None
                 if waiter is not None and waiter.request is not None and waiter.data == data:
                     # What was encoded here need not be decoded.
                     request = waiter.request

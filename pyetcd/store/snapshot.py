@@ -15,7 +15,7 @@ the header; nil stands for an index that users do not see. A directory's value i
 not written. Strings are UTF-8 with the bytes that are none kept as they were.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,8 +129,8 @@ class Restorer:
                 _require(set(map(type, counters)) == {int}, "a counter is no number")
                 self.index = index
                 self.stats = StoreStats.from_writes(counters)
-            case ("nodes", *columns) if self.index != -1 and len(columns) == 5:
-                self._take_nodes(columns)
+            case ("nodes", paths, values, created, deltas, ends) if self.index != -1:
+                self._take_nodes([paths, values, created, deltas, ends])
             case ("events", tuple(records)) if self.index != -1:
                 self._events.extend(map(_event_of, records))
             case ("end", int(count)) if self.index != -1:
@@ -140,7 +140,7 @@ class Restorer:
             case _:
                 raise CorruptSnapshot("a record that does not belong there")
 
-    def _take_nodes(self, columns: Sequence[Any]) -> None:
+    def _take_nodes(self, columns: list[Any]) -> None:
         _require(all(isinstance(column, tuple) for column in columns), "a column is none")
         _require(len(set(map(len, columns))) == 1, "columns of different length")
         paths, values, created, deltas, expirations = columns

@@ -6,9 +6,10 @@ BIN := .venv/bin
 RUNTIME := .venv/runtime.stamp
 TOOLS := .venv/tools.stamp
 PYTEST := $(BIN)/python -m pytest
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo 1)
 SOURCES := raft pyetcd scripts examples tests
 
-.PHONY: setup check fix test test-slow golden sim soak mutants bench cluster run start kill docs ci clean
+.PHONY: setup check fix test test-slow golden sim sim-pyetcd sim-ci soak mutants bench cluster run start kill docs ci clean
 
 run cluster: $(RUNTIME)
 	$(BIN)/python scripts/local_cluster.py
@@ -40,13 +41,23 @@ fix: $(TOOLS)
 golden: $(TOOLS)
 	$(PYTEST) -q -m "not slow" --rewrite
 
-# Worlds one after another, or one that is shown: make sim SEED=8812. See docs/simulation.md.
+# Worlds one after another, of raft alone and then of whole clusters; or one that is shown:
+# make sim SEED=8812, make sim-pyetcd SEED=8812. See docs/simulation.md.
 sim: $(RUNTIME)
 	$(BIN)/python -m raft.sim $(if $(SEED),$(SEED),--seeds 200)
+	$(if $(SEED),,$(BIN)/python -m pyetcd.sim --seeds 60)
+
+sim-pyetcd: $(RUNTIME)
+	$(BIN)/python -m pyetcd.sim $(if $(SEED),$(SEED),--seeds 200)
+
+# For two minutes, beginning with the commit's hash: what fails there can be replayed anywhere.
+sim-ci: $(RUNTIME)
+	$(BIN)/python -m raft.sim --first $(COMMIT) --seconds 60
+	$(BIN)/python -m pyetcd.sim --first $(COMMIT) --seconds 60
 
 # Until something fails, or until it is stopped; each day has its own seeds.
 soak: $(RUNTIME)
-	$(BIN)/python -m raft.sim --first $(shell date +%Y%m%d)0000 | tee -a soak.log
+	$(BIN)/python scripts/soak.py | tee -a soak.log
 
 mutants: $(TOOLS)
 	$(BIN)/python -m tests.mutants
@@ -65,7 +76,7 @@ ci:
 	$(MAKE) check
 	$(MAKE) test
 	$(MAKE) test-slow
-	$(BIN)/python -m raft.sim --first $(shell git rev-parse HEAD 2>/dev/null || echo 1) --seconds 120
+	$(MAKE) sim-ci
 
 # Hooks need a checkout, and give way to hooks that the user has put elsewhere.
 setup: $(TOOLS)

@@ -21,10 +21,10 @@ from prometheus_client.registry import Collector
 
 from pyetcd.httpd import Request
 from pyetcd.server.pending import Pending
+from pyetcd.server.surroundings import Peers, RaftNode
 from pyetcd.stats import KeyRequests
 from pyetcd.store import Store
-from raft import BOUNDS, Durations, Node
-from raft.transport import Transport
+from raft import BOUNDS, Durations
 
 _HEAD: Final = b"Content-Type: text/plain; version=0.0.4\r\n"
 _OPEN_FILES: Final = "/proc/self/fd"
@@ -57,7 +57,7 @@ class MeasuredServer(Protocol):
         """The keys."""
 
     @property
-    def node(self) -> Node:
+    def node(self) -> RaftNode:
         """The log."""
 
     @property
@@ -65,7 +65,7 @@ class MeasuredServer(Protocol):
         """Who waits for the log."""
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> Peers:
         """The way to the other members."""
 
 

@@ -21,6 +21,9 @@ class Threads(Protocol):
     def later(self, delay: int, action: Done) -> None:
         """Do `action` in so many microseconds, unless the process has ended or stands still."""
 
+    def enter(self, step: Done) -> None:
+        """Let the driver do something."""
+
     def draw_write_us(self) -> int:
         """Return how long the disk takes for one durable write."""
 
@@ -64,7 +67,8 @@ class TimedStorage:
         self.writing = None
         self._threads.end_write(write)
         # The machine may fail between the flush and whoever waits for it.
-        self._threads.later(0, done)
+        threads = self._threads
+        threads.later(0, lambda: threads.enter(done))
 
     def _begin_snapshot(self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Done) -> None:
         self._draw_chunk(meta, self.disk.begin_snapshot(meta), chunks, done)
@@ -84,5 +88,5 @@ class TimedStorage:
             )
 
     def _release(self, meta: SnapshotMeta, done: Done) -> None:
-        done()
+        self._threads.enter(done)
         self._threads.later(0, lambda: self.disk.release(meta))

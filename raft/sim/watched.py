@@ -127,6 +127,14 @@ class WatchedCore(Core):
         super().transfer_leadership(transferee)
         self._look()
 
+    def campaign(self) -> None:
+        super().campaign()
+        self._look()
+
+    def report_leader_lost(self) -> None:
+        super().report_leader_lost()
+        self._look()
+
     def report_unreachable(self, server_id: int) -> None:
         super().report_unreachable(server_id)
         self._look()

@@ -14,6 +14,7 @@ Registers are searched as well (`raft.sim.is_linearizable`), by their values alo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from pyetcd.sim.chronicle import Chronicle
@@ -27,7 +28,7 @@ from pyetcd.sim.requests import (
 )
 from pyetcd.sim.wire import Answer
 from pyetcd.store import Event
-from raft.sim import PUT, READ, SWAP, Operation, Undecided, Unsafe, World, is_linearizable
+from raft.sim import PUT, READ, SWAP, Operation, Unsafe, World, require_linearizable
 
 REGISTERS = "/r/"
 
@@ -105,12 +106,7 @@ class Ledger:
 
     def check_registers(self) -> None:
         """Search an order for the operations on each register. Raises Unsafe."""
-        for key, history in self._histories.items():
-            try:
-                if not is_linearizable(history):
-                    raise Unsafe(f"the history of register {key} is not linearizable")
-            except Undecided:
-                self._world.count("histories undecided")
+        require_linearizable(self._histories, partial(self._world.count, "histories undecided"))
 
     # ---------------------------------------------------------------------------------- events
 

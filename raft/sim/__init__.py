@@ -20,7 +20,7 @@ from raft.sim.clock import MILLISECOND, SECOND
 from raft.sim.cluster import Cluster
 from raft.sim.command_line import Program, run
 from raft.sim.errors import Stuck, Unsafe
-from raft.sim.linearizability import PUT, READ, SWAP, Operation, Undecided, is_linearizable
+from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
 from raft.sim.options import Options, draw, parse, read, show
 from raft.sim.process import Machine, Process
 from raft.sim.simulation import Outcome, Simulation, Verdict, simulate
@@ -44,14 +44,13 @@ __all__ = [
     "Say",
     "Simulation",
     "Stuck",
-    "Undecided",
     "Unsafe",
     "Verdict",
     "World",
     "draw",
-    "is_linearizable",
     "parse",
     "read",
+    "require_linearizable",
     "run",
     "show",
     "simulate",

@@ -164,6 +164,10 @@ class Simulation:
                 return f"{server_id:x} has applied {other.applied_index} of {core.log.last_index}"
             if other.leader != core.leader:
                 return f"{server_id:x} follows {other.leader:x}, not {core.leader:x}"
+            snapshot_entries = self.world.options.snapshot_entries
+            since_snapshot = other.applied_index - other.snapshot_index
+            if snapshot_entries and since_snapshot >= snapshot_entries:
+                return f"{server_id:x} saves no snapshot, after {since_snapshot} entries"
             if process.machine.fingerprint() != leader.machine.fingerprint():
                 raise Unsafe(f"the states of {server_id:x} and {leader.server_id:x} differ")
         return self.application.unrest(leader)

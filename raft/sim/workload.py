@@ -15,7 +15,7 @@ from raft.errors import ProposalDropped
 from raft.sim.clock import SECOND
 from raft.sim.cluster import Cluster
 from raft.sim.errors import Unsafe
-from raft.sim.linearizability import PUT, READ, SWAP, Operation, Undecided, is_linearizable
+from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
 from raft.sim.machine import Answer, Registers, Request, encode
 from raft.sim.operators import Operators
 from raft.sim.process import Process
@@ -100,12 +100,7 @@ class Workload:
         lost = sorted(self._acknowledged - machine.seen)
         if lost:
             raise Unsafe(f"acknowledged, and lost: {lost}")
-        for key, history in self._histories.items():
-            try:
-                if not is_linearizable(history):
-                    raise Unsafe(f"the history of register {key} is not linearizable")
-            except Undecided:
-                self._world.count("histories undecided")
+        require_linearizable(self._histories, partial(self._world.count, "histories undecided"))
 
     # ------------------------------------------------------------------------------- a client
 

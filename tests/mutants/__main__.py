@@ -110,7 +110,7 @@ class _Failures:
 def run_tests(path: str) -> tuple[str, str]:
     """Run tests until one fails; return which, and where it is."""
     failures = _Failures()
-    options = ["-x", "-q", "-p", "no:cacheprovider"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:unraisableexception"]
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main([path, *options], plugins=[failures])
     if not failures.names:

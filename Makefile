@@ -6,10 +6,11 @@ BIN := .venv/bin
 RUNTIME := .venv/runtime.stamp
 TOOLS := .venv/tools.stamp
 PYTEST := $(BIN)/python -m pytest
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo 1)
 SOURCES := raft pyetcd scripts examples tests
 
-.PHONY: setup compile check fix test test-slow test-compiled golden sim soak faults mutants bench cluster
-.PHONY: run start kill docs ci clean
+.PHONY: setup compile check fix test test-slow test-compiled golden sim sim-pyetcd sim-ci soak faults
+.PHONY: mutants bench cluster run start kill docs ci clean
 
 run cluster: $(RUNTIME)
 	$(BIN)/python scripts/local_cluster.py
@@ -50,13 +51,23 @@ fix: $(TOOLS)
 golden: $(TOOLS)
 	$(PYTEST) -q -m "not slow" --rewrite
 
-# Worlds one after another, or one that is shown: make sim SEED=8812. See docs/simulation.md.
+# Worlds one after another, of raft alone and then of whole clusters; or one that is shown:
+# make sim SEED=8812, make sim-pyetcd SEED=8812. See docs/simulation.md.
 sim: $(RUNTIME)
 	$(BIN)/python -m raft.sim $(if $(SEED),$(SEED),--seeds 200)
+	$(if $(SEED),,$(BIN)/python -m pyetcd.sim --seeds 60)
+
+sim-pyetcd: $(RUNTIME)
+	$(BIN)/python -m pyetcd.sim $(if $(SEED),$(SEED),--seeds 200)
+
+# For two minutes, beginning with the commit's hash: what fails there can be replayed anywhere.
+sim-ci: $(RUNTIME)
+	$(BIN)/python -m raft.sim --first $(COMMIT) --seconds 60
+	$(BIN)/python -m pyetcd.sim --first $(COMMIT) --seconds 60
 
 # Until something fails, or until it is stopped; each day has its own seeds.
 soak: $(RUNTIME)
-	$(BIN)/python -m raft.sim --first $(shell date +%Y%m%d)0000 | tee -a soak.log
+	$(BIN)/python scripts/sim_soak.py | tee -a soak.log
 
 # Real members and real faults, for so many seconds; needs root. See docs/reliability.md.
 faults: $(TOOLS)
@@ -80,7 +91,7 @@ ci:
 	$(MAKE) test
 	$(MAKE) test-slow
 	$(MAKE) test-compiled
-	$(BIN)/python -m raft.sim --first $(shell git rev-parse HEAD 2>/dev/null || echo 1) --seconds 120
+	$(MAKE) sim-ci
 
 # Hooks need a checkout, and give way to hooks that the user has put elsewhere.
 setup: $(TOOLS)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socket import socket
 from typing import Final
@@ -17,6 +17,7 @@ from pyetcd import api, bootstrap
 from pyetcd.api import cors, peer
 from pyetcd.bootstrap import Identity, Network, OnDisk, Plan, Start
 from pyetcd.cluster import Cluster
+from pyetcd.cluster import Member as ClusterMember
 from pyetcd.command import MemberChange, encode_member_change
 from pyetcd.config import Config
 from pyetcd.httpd import Listener, Router, bind_tcp
@@ -218,16 +219,22 @@ async def _open(
     return plan, disk, recovered
 
 
+def first_entries(members: Iterable[ClusterMember]) -> list[Entry]:
+    """Return the entries with which the log of a new cluster of these members begins."""
+    entries: list[Entry] = []
+    for index, member in enumerate(members, start=1):
+        context = encode_member_change(MemberChange(0, member, 0))
+        change = ConfigChange((Change(ADD_VOTER, member.id),), context)
+        entries.append(Entry(index, 1, CONFIG, encode_change(change)))
+    return entries
+
+
 def _begin_log(disk: DiskStorage, identity: Identity) -> Recovered:
     """Write the first entries of a new cluster: its members, the same on each of them.
 
     They are committed from the start, as etcd has it: all members agree on them without talking.
     """
-    entries: list[Entry] = []
-    for index, member in enumerate(identity.members, start=1):
-        context = encode_member_change(MemberChange(0, member, 0))
-        change = ConfigChange((Change(ADD_VOTER, member.id),), context)
-        entries.append(Entry(index, 1, CONFIG, encode_change(change)))
+    entries = first_entries(identity.members)
     hard_state = HardState(term=1, vote=0, commit=len(entries))
     disk.write_blocking(Write(hard_state, entries, None, []))
     return Recovered(identity.encode(), hard_state, None, entries)

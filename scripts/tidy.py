@@ -20,7 +20,7 @@ BANNED_STEMS = {"base", "common", "helper", "helpers", "manager", "misc", "util"
 LEFTOVER = re.compile(r"\b(X{3}|TOD[O]|FIXM[E]|HAC[K])\b")
 # Modules that a user starts or imports, and the checks that tests run after every step of raft.
 ROOTS = {"pyetcd.main", "pyetcd.embed", "pyetcd.testing", "pyetcd.ctl", "raft.invariants"}
-COMMAND_LINES = {"main", "__main__"}
+COMMAND_LINES = {"main", "__main__", "command_line"}
 FLAG_TABLE = Path("pyetcd/config/flags.py")
 FLAG_DOCS = Path("docs/configuration.md")
 ERROR_TABLE = Path("pyetcd/errors.py")

@@ -16,6 +16,7 @@ from pyetcd.api.info import Info
 from pyetcd.api.keys import Keys
 from pyetcd.api.members import Members
 from pyetcd.api.metrics import Metrics
+from pyetcd.api.passwords import Passwords
 from pyetcd.httpd import Handler, Route, not_found
 from pyetcd.server.server import Server
 from pyetcd.stats import Traffic
@@ -26,12 +27,15 @@ _KEYS_ALLOW: Final = b"HEAD,GET,PUT,POST,DELETE"
 _MEMBERS_ALLOW: Final = b"GET,POST,DELETE,PUT"
 
 
-def routes(server: Server, traffic: Traffic | None = None) -> list[Route]:
+def routes(
+    server: Server, traffic: Traffic | None = None, *, passwords: Passwords | None = None
+) -> list[Route]:
     """Return the table of the client port; to be called in the event loop.
 
-    Without `traffic`, statistics of messages between members stay at zero.
+    Without `traffic`, statistics of messages between members stay at zero; without `passwords`
+    they are bcrypt's.
     """
-    guard = Guard(server.auth)
+    guard = Guard(server.auth, passwords=passwords)
     keys = Keys(server, guard)
     accounts = Accounts(server, guard)
     info = Info(server, traffic or Traffic(), loop_time=asyncio.get_running_loop().time)

@@ -13,7 +13,8 @@ from pyetcd.errors import EtcdError
 from pyetcd.httpd import Request, Stream
 from pyetcd.server.apply import Applier
 from pyetcd.server.pending import ReadDone
-from raft import Node, SnapshotMeta, encode_snapshot
+from pyetcd.server.surroundings import RaftNode
+from raft import SnapshotMeta, encode_snapshot
 
 # How much may wait for a client that reads slowly, and how often it is looked at.
 AHEAD_BYTES: Final = 512 * 1024
@@ -36,7 +37,7 @@ class AdminServer(Protocol):
         """The state."""
 
     @property
-    def node(self) -> Node:
+    def node(self) -> RaftNode:
         """The log."""
 
     def read_index(self, done: ReadDone) -> None:

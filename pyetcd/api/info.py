@@ -17,12 +17,11 @@ from pyetcd.errors import EtcdError, go_json
 from pyetcd.httpd import TEXT_PLAIN, Request, error
 from pyetcd.logs import NOTICE, PACKAGES, LevelsError, parse_package_levels
 from pyetcd.server.pending import ReadDone
+from pyetcd.server.surroundings import Peers, RaftNode
 from pyetcd.stats import Counts, Standing, Traffic, leader_document, self_document
 from pyetcd.store import Store
 from pyetcd.urls import without_credentials
 from pyetcd.version import ETCD_VERSION, UNDECIDED_CLUSTER_VERSION
-from raft import Node
-from raft.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +69,11 @@ class InfoServer(Protocol):
         """The keys."""
 
     @property
-    def node(self) -> Node:
+    def node(self) -> RaftNode:
         """The log."""
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> Peers:
         """The way to the other members."""
 
     def now(self) -> int:

@@ -19,10 +19,10 @@ from prometheus_client.core import (
 
 from pyetcd.exposition import Exposition
 from pyetcd.server.pending import Pending
+from pyetcd.server.surroundings import Peers, RaftNode
 from pyetcd.stats import KeyRequests
 from pyetcd.store import Store
-from raft import BOUNDS, Durations, Node
-from raft.transport import Transport
+from raft import BOUNDS, Durations
 
 _OPEN_FILES: Final = "/proc/self/fd"
 
@@ -54,7 +54,7 @@ class MeasuredServer(Protocol):
         """The keys."""
 
     @property
-    def node(self) -> Node:
+    def node(self) -> RaftNode:
         """The log."""
 
     @property
@@ -62,7 +62,7 @@ class MeasuredServer(Protocol):
         """Who waits for the log."""
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> Peers:
         """The way to the other members."""
 
 

@@ -65,7 +65,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for bound in sockets:
             server = await loop.create_server(
-                self.connect,
+                cast(Callable[[], asyncio.Protocol], self.connect),
                 sock=bound,
                 ssl=ssl,
                 backlog=BACKLOG,
@@ -76,9 +76,9 @@ class Listener:
         if self._timer is None:
             self._arm(loop)
 
-    def connect(self) -> asyncio.Protocol:
+    def connect(self) -> Connection:
         """Make the protocol of one new connection."""
-        return cast(asyncio.Protocol, Connection(self._shared, self._crowd))
+        return Connection(self._shared, self._crowd)
 
     def tick(self) -> None:
         """Do what is due every second."""

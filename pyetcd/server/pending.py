@@ -33,20 +33,19 @@ from pyetcd.command import (
 )
 from pyetcd.errors import EtcdError, RaftInternal
 from pyetcd.server.apply import Done, Result, Waiter
+from pyetcd.server.surroundings import Peers, RaftNode
 from raft import (
     CONFIG,
     NO_ROOM,
     NORMAL,
     ConfigChange,
     Durations,
-    Node,
     RaftError,
     Rejected,
     Stopped,
     decode_change,
     encode_change,
 )
-from raft.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class Pending:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._stopping = False
 
-    def attach(self, node: Node, transport: Transport) -> None:
+    def attach(self, node: RaftNode, transport: Peers) -> None:
         """Give it what proposals go to."""
         self._node = node
         self._transport = transport

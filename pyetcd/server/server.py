@@ -36,6 +36,7 @@ from pyetcd.config import Config
 from pyetcd.errors import EtcdError
 from pyetcd.server.apply import Applier, Done, Result
 from pyetcd.server.pending import Pending, ReadDone
+from pyetcd.server.surroundings import Peers, RaftNode
 from pyetcd.stats import Traffic
 from pyetcd.store import Store
 from pyetcd.urls import Urls
@@ -50,12 +51,11 @@ from raft import (
     Configuration,
     Envelope,
     Leadership,
-    Node,
     PeerRejected,
     RaftError,
     Rejected,
 )
-from raft.transport import MemberRemoved, Transport
+from raft.transport import MemberRemoved
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +124,11 @@ class Server:
         self._leaving = False
         self._stopping = False
 
-    def attach_transport(self, transport: Transport) -> None:
+    def attach_transport(self, transport: Peers) -> None:
         """Give it the way to its peers; before anything is applied."""
         self.transport = transport
 
-    def attach_node(self, node: Node) -> None:
+    def attach_node(self, node: RaftNode) -> None:
         """Give it its log; before the node is started."""
         self.node = node
         self._pending.attach(node, self.transport)

@@ -12,7 +12,7 @@ refused command raises an EtcdError and changes nothing but the statistics. Thos
 `compare_and_delete` of a key that exists.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from pyetcd.errors import (
     CompareFailed,
@@ -111,6 +111,15 @@ class Store:
     def stats_body(self) -> bytes:
         """Return the JSON document of the statistics, which has no newline."""
         return self.stats.body(watchers=self._hub.count)
+
+    def nodes(self) -> Iterator[KeyNode]:
+        """Yield all nodes, the root first; their order is part of the state."""
+        return iter(self._nodes.values())
+
+    def history(self, since_index: int) -> Iterator[Event | None]:
+        """Yield what history has from that index on; None for changes that no user can see."""
+        history = self._hub.history
+        return history.events(max(since_index, history.first_index))
 
     # -- writing
 

@@ -10,22 +10,48 @@ What runs are the production files, from the core down to the write-ahead log; o
 network and the disk are pretended. The same seed gives the same `trace_hash` on every machine.
 
 Read it from the bottom: `clock.py`, `disk.py` and `network.py` are the world; `process.py` is what
-`raft.node` is elsewhere, `server.py` the machine that it runs on. `nemesis.py` makes trouble,
-`workload.py` asks, and `checkers.py` judges all that happens, step by step.
+`raft.node` is elsewhere, `server.py` the machine that it runs on. `nemesis.py` makes trouble, and
+`checkers.py` judges all that happens, step by step. What the world is about is an `Application`:
+that of raft's own worlds is `workload.py`, and `simulate` takes any other.
 """
 
+from raft.sim.application import Application, Probe
+from raft.sim.clock import MILLISECOND, SECOND
+from raft.sim.cluster import Cluster
+from raft.sim.command_line import Program, run
 from raft.sim.errors import Stuck, Unsafe
-from raft.sim.options import Options, draw, parse
+from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
+from raft.sim.options import Options, draw, parse, read, show
+from raft.sim.process import Machine, Process
 from raft.sim.simulation import Outcome, Simulation, Verdict, simulate
+from raft.sim.world import Say, World
 
 __all__ = [
+    "MILLISECOND",
+    "PUT",
+    "READ",
+    "SECOND",
+    "SWAP",
+    "Application",
+    "Cluster",
+    "Machine",
+    "Operation",
     "Options",
     "Outcome",
+    "Probe",
+    "Process",
+    "Program",
+    "Say",
     "Simulation",
     "Stuck",
     "Unsafe",
     "Verdict",
+    "World",
     "draw",
     "parse",
+    "read",
+    "require_linearizable",
+    "run",
+    "show",
     "simulate",
 ]

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from raft.confchange import REMOVE, Change, ConfigChange
-from raft.entry import Configuration
+from raft.entry import Configuration, Entry
 from raft.errors import NotLeader, ProposalDropped
 from raft.sim.network import Network
 from raft.sim.process import Machine, Process
@@ -14,17 +13,20 @@ from raft.sim.world import World
 class Cluster:
     """The servers, by id. Ids are never used for another server."""
 
-    def __init__(self, world: World, machine: Callable[[Process], Machine]) -> None:
-        """`machine` makes the state machine of each process."""
+    def __init__(
+        self,
+        world: World,
+        machine: Callable[[Process], Machine],
+        first_entries: Callable[[tuple[int, ...]], list[Entry]],
+    ) -> None:
+        """`machine` makes the state machine of each process, `first_entries` the log of voters."""
         self._world = world
         self._machine = machine
         self.network = Network(world, self.find)
         self.servers: dict[int, Server] = {}
         voters = tuple(range(1, world.options.servers + 1))
         for server_id in voters:
-            self._add(server_id, voters)
-        # Not yet made.
-        self.spares = [voters[-1] + 1 + i for i in range(world.options.spares)]
+            self._add(server_id, first_entries(voters))
 
     def find(self, server_id: int) -> Process | None:
         """Return what runs on a server."""
@@ -46,10 +48,9 @@ class Cluster:
             server.start()
 
     def join(self, server_id: int) -> None:
-        """Have a server that can be added to the configuration."""
-        if server_id in self.spares:
-            self.spares.remove(server_id)
-            self._add(server_id, ())
+        """Have a server that can be added to the configuration, if it was not there before."""
+        if server_id not in self.servers:
+            self._add(server_id, [])
             self.servers[server_id].start()
 
     def heal(self) -> None:
@@ -58,8 +59,9 @@ class Cluster:
         self.network.heal()
         for server in self.servers.values():
             server.disk.is_full = server.disk.is_broken = False
-            if server.process is not None:
-                server.process.paused_until = server.process.slow_until = 0
+            if (process := server.process) is not None:
+                process.resume()
+                process.slow_until = 0
         self.start_all()
 
     def has_quorum_left(self, configuration: Configuration, *, besides: int = 0) -> bool:
@@ -68,16 +70,6 @@ class Cluster:
             lost = sum(self._is_lost(voter) or voter == besides for voter in voters)
             if voters and 2 * lost >= len(voters):
                 return False
-        return True
-
-    def propose_config(self, process: Process, *changes: Change) -> bool:
-        """Propose a change that leaves a quorum of undamaged servers; whether it was taken."""
-        try:
-            process.propose_config(ConfigChange(changes))
-        except ProposalDropped:
-            return False
-        self._world.trace(f"{process.server_id:x} proposes {changes}")
-        self._world.count("configuration changes proposed")
         return True
 
     def transfer(self, process: Process, transferee: int) -> None:
@@ -90,21 +82,24 @@ class Cluster:
         self._world.trace(f"{process.server_id:x} transfers to {transferee:x}")
         self._world.count("transfers")
 
-    def remove_damaged(self) -> None:
-        """Have damaged servers leave the configuration, as an operator would."""
+    def find_damaged(self) -> tuple[Process, int] | None:
+        """Return the leader and a damaged server of its configuration, if there are both."""
         leader = self.leader()
         if leader is None:
-            return
-        for server_id in leader.core.configuration.servers:
-            if self.servers[server_id].is_damaged:
-                self.propose_config(leader, Change(REMOVE, server_id))
-                return
+            return None
+        damaged = (it for it in leader.core.configuration.servers if self._is_damaged(it))
+        server_id = next(damaged, 0)
+        return (leader, server_id) if server_id else None
 
     def _is_lost(self, server_id: int) -> bool:
         server = self.servers.get(server_id)
         return server is not None and (server.is_damaged or server.is_spoiled)
 
-    def _add(self, server_id: int, voters: tuple[int, ...]) -> None:
+    def _is_damaged(self, server_id: int) -> bool:
+        server = self.servers.get(server_id)
+        return server is not None and server.is_damaged
+
+    def _add(self, server_id: int, first_entries: list[Entry]) -> None:
         self.servers[server_id] = Server(
-            self._world, server_id, voters, self._machine, self.network.transmit
+            self._world, server_id, first_entries, self._machine, self.network.transmit
         )

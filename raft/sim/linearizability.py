@@ -9,8 +9,13 @@ The search takes operations in turn, each only if no other was over before it be
 every set of operations done together with the value left, so that none is tried twice.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
+
+from raft.sim.errors import Unsafe
+
+K = TypeVar("K")
 
 READ: Final = 0
 PUT: Final = 1
@@ -86,6 +91,18 @@ def is_linearizable(history: list[Operation], initial: int = 0, budget: int = 50
                 tried.add(key)
                 stack.append((*key, answered + (operation.answered != NEVER)))
     return False
+
+
+def require_linearizable(
+    histories: Mapping[K, list[Operation]], on_undecided: Callable[[], None]
+) -> None:
+    """Check the history of every register. Raises Unsafe."""
+    for key, history in histories.items():
+        try:
+            if not is_linearizable(history):
+                raise Unsafe(f"the history of register {key} is not linearizable")
+        except Undecided:
+            on_undecided()
 
 
 def _result(operation: Operation, value: int) -> int | None:

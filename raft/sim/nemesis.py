@@ -3,22 +3,21 @@
 from collections.abc import Callable
 from functools import partial
 
-from raft.confchange import ADD_LEARNER, ADD_VOTER, REMOVE, Change
+from raft.sim.application import Application
 from raft.sim.clock import SECOND
 from raft.sim.cluster import Cluster
 from raft.sim.server import Server
 from raft.sim.world import World
 
-_MAX_VOTERS = 5
-
 
 class Nemesis:
     """What happens to a cluster until it is told to stop."""
 
-    def __init__(self, world: World, cluster: Cluster) -> None:
-        """Begin."""
+    def __init__(self, world: World, cluster: Cluster, application: Application) -> None:
+        """Begin. The application's operators are called up by chance like any trouble."""
         self._world = world
         self._cluster = cluster
+        self._application = application
         self._random = world.stream("nemesis")
         self._is_over = False
         options = world.options
@@ -170,14 +169,14 @@ class Nemesis:
         if server := self._any_running():
             assert server.process is not None, f"{server.server_id:x} does not run"
             seconds = self._random.uniform(0.1, 5)
-            server.process.paused_until = self._world.clock.now + round(seconds * SECOND)
+            server.process.pause(round(seconds * SECOND))
             self._world.trace(f"{server.server_id:x} stands still")
             self._world.count("pauses")
 
     def _start_later(self, server: Server) -> None:
         def start() -> None:
             server.start()
-            if server.process is None and not server.is_damaged:
+            if server.process is None and not server.is_gone:
                 self._start_later(server)
 
         self._until_later(start, most_seconds=self._random.choice((0.2, 2, 8)))
@@ -189,28 +188,15 @@ class Nemesis:
         running = self._cluster.running()
         if not running:
             return
-        process = self._random.choice(running)
-        configuration = process.core.configuration
-        changes = [self._draw_change(configuration.servers)]
-        if self._random.random() < 0.3:
-            changes.append(self._draw_change(configuration.servers))
-        for change in changes:
-            if change.kind != REMOVE:
-                self._cluster.join(change.server_id)
-        if len(configuration.voters) <= _MAX_VOTERS:
-            self._cluster.propose_config(process, *changes)
-
-    def _draw_change(self, servers: tuple[int, ...]) -> Change:
-        pool = [*self._cluster.servers, *self._cluster.spares[:1]]
-        kind = self._random.choice((ADD_VOTER, ADD_VOTER, ADD_LEARNER, REMOVE))
-        return Change(kind, self._random.choice(servers if kind == REMOVE and servers else pool))
+        self._application.change(self._random.choice(running), self._random)
 
     def _transfer(self) -> None:
         if leader := self._cluster.leader():
             self._cluster.transfer(leader, self._random.choice(list(self._cluster.servers)))
 
     def _repair(self) -> None:
-        self._cluster.remove_damaged()
+        if found := self._cluster.find_damaged():
+            self._application.remove(*found)
 
     def _any_running(self) -> Server | None:
         """Return the leader's server or any other that runs."""

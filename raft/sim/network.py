@@ -1,8 +1,9 @@
 """The network between the servers: it delays, loses, repeats and reorders, and it can be cut.
 
 Messages travel encoded, one frame each, so that no server ever holds an object of another's. Only
-`Propose` is never repeated: a proposal that comes twice is two proposals, and the real transport,
-a stream, repeats nothing. A snapshot travels in pieces from disk to disk, as its own transfer.
+`Propose` and `ProposeReject` are never repeated: a proposal that comes twice is two proposals, and
+one that is refused twice is made twice. The real transport, a stream, repeats nothing. A snapshot
+travels in pieces from disk to disk, as its own transfer.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Final
 
 from raft.codec import encode_envelopes
 from raft.errors import CorruptRecord
-from raft.messages import Envelope, InstallSnapshot, Propose
+from raft.messages import Envelope, InstallSnapshot, Propose, ProposeReject
 from raft.sim.clock import MILLISECOND, SECOND
 from raft.sim.process import Process
 from raft.sim.world import World
@@ -62,7 +63,7 @@ class Network:
         delay = self._draw_delay(link)
         self._world.clock.after(delay, partial(self._deliver, link, frame))
         if not self._world.is_healed and rng.random() < options.repetition:
-            if not isinstance(envelope.message, Propose):
+            if not isinstance(envelope.message, Propose | ProposeReject):
                 self._world.count("repeated")
                 again = delay + self._draw_delay(link)
                 self._world.clock.after(again, partial(self._deliver, link, frame))
@@ -86,7 +87,8 @@ class Network:
             process.arm()
 
     def _is_lost(self, link: tuple[int, int]) -> bool:
-        if link in self.blocked:
+        sender = self._find(link[0])
+        if link in self.blocked or (sender is not None and not sender.knows(link[1])):
             return True
         return not self._world.is_healed and self._random.random() < self._world.options.loss
 

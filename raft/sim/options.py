@@ -5,8 +5,12 @@ Not every run has every trouble: some bugs show only where others are absent (sw
 
 import random
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from raft.sim.clock import MILLISECOND, SECOND
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(slots=True)
@@ -31,7 +35,7 @@ class Options:
     max_inflight_messages: int = 256
     max_apply_bytes: int = 1 << 20
     max_uncommitted_bytes: int = 64 << 20
-    # Entries between two snapshots, and those kept behind one.
+    # Entries between two snapshots (0 leaves it to the state machine), and those kept behind one.
     snapshot_entries: int = 100
     catch_up_entries: int = 50
     segment_bytes: int = 16 * 1024
@@ -88,29 +92,43 @@ class Options:
 
     def __str__(self) -> str:
         """Return all that differs from the defaults."""
-        changed = [
-            f"{field.name}={getattr(self, field.name)}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-        return " ".join(changed)
+        return show(self)
+
+
+def show(options: "DataclassInstance") -> str:
+    """Return those fields that differ from their defaults, as `name=value` words."""
+    changed = [
+        f"{field.name}={getattr(options, field.name)}"
+        for field in fields(options)
+        if getattr(options, field.name) != field.default
+    ]
+    return " ".join(changed)
+
+
+def read(kind: "type[DataclassInstance]", words: list[str]) -> dict[str, Any]:
+    """Take the fields of this class out of the words that `show` has made. Raises ValueError."""
+    values: dict[str, Any] = {}
+    defaults = {it.name: it.default for it in fields(kind)}
+    for word in list(words):
+        name, _, value = word.partition("=")
+        if name in defaults:
+            words.remove(word)
+            if isinstance(defaults[name], bool):
+                values[name] = value == "True"
+            else:
+                values[name] = float(value) if isinstance(defaults[name], float) else int(value)
+    return values
 
 
 def parse(text: str) -> Options:
     """Return what `str` shows of options. Raises ValueError."""
-    values: dict[str, int | float | bool] = {}
-    for word in text.split():
-        name, _, value = word.partition("=")
-        default = next((it.default for it in fields(Options) if it.name == name), None)
-        if default is None:
-            raise ValueError(f"no option is named {name}")
-        if isinstance(default, bool):
-            values[name] = value == "True"
-        else:
-            values[name] = float(value) if isinstance(default, float) else int(value)
+    words = text.split()
+    values = read(Options, words)
+    if words:
+        raise ValueError(f"no options: {words}")
     if "seed" not in values:
         raise ValueError(f"no seed in {text!r}")
-    return Options(**values)  # type: ignore[arg-type]
+    return Options(**values)
 
 
 def draw(seed: int) -> Options:

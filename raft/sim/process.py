@@ -63,7 +63,10 @@ class Process:
         """Come up with what the disk holds."""
         self.server_id = config.server_id
         self.ended = False
+        # When it stands still no more, or did so last.
         self.paused_until = 0
+        # What has come up while it stands still.
+        self._backlog: list[Action] = []
         # How often the disk takes longer than it should, and how much.
         self.slow_until = 0
         self._world = world
@@ -77,6 +80,13 @@ class Process:
         self._heard: dict[int, int] = {}
         self._led = (0, 0)
         self._led_configuration = Configuration()
+        # Called after every step of the driver, when `raft.node` looks who leads.
+        self.on_step: Action = _nothing
+        # Called when the process is no more; nothing that it held is.
+        self.on_end: Action = _nothing
+        # Whether messages for a server leave at all: a transport may not know how to reach it.
+        self.knows: Callable[[int], bool] = _everybody
+        self.later(0, self.pump)
         self.storage = TimedStorage(disk, self)
         self.machine = machine(self)
         snapshot = recovered.snapshot
@@ -93,7 +103,6 @@ class Process:
             catch_up_entries=world.options.catch_up_entries,
             log=world.logger,
         )
-        self.later(0, self.pump)
         self.later(self._random.randrange(world.options.tick_us), self._tick)
 
     # ------------------------------------------------------------------------------- inputs
@@ -106,6 +115,11 @@ class Process:
     def propose_config(self, change: ConfigChange) -> None:
         """Put a change of the configuration into the log. Raises ProposalDropped."""
         self.core.propose_config(change)
+        self.arm()
+
+    def campaign(self) -> None:
+        """Try to lead at once, as a server does that starts and knows of no leader."""
+        self.core.campaign()
         self.arm()
 
     def read_index(self, done: Action) -> None:
@@ -126,19 +140,34 @@ class Process:
     def pump(self) -> None:
         """Do everything that can be done."""
         self._armed = False
-        self.driver.pump()
-        core = self.core
+        self.enter(self.driver.pump)
+        core, snapshot_entries = self.core, self._world.options.snapshot_entries
         since_snapshot = core.log.applied_index - core.snapshot_index
-        if since_snapshot >= self._world.options.snapshot_entries and not core.restoring:
+        if snapshot_entries and since_snapshot >= snapshot_entries and not core.restoring:
             self.driver.save_snapshot()
+
+    def enter(self, step: Action) -> None:
+        """See `raft.sim.storage.Threads`."""
+        step()
+        self.on_step()
 
     def later(self, delay: int, action: Action) -> None:
         """See `raft.sim.storage.Threads`."""
         self._world.clock.after(delay, partial(self._run, action))
 
+    def pause(self, delay: int) -> None:
+        """Stand still for so long."""
+        self.paused_until = self._world.clock.now + delay
+
+    def resume(self) -> None:
+        """Stand still no more."""
+        self.paused_until = min(self.paused_until, self._world.clock.now)
+        self._world.clock.after(0, self._wake)
+
     def end(self) -> None:
         """Be no more."""
         self.ended = True
+        self.on_end()
 
     # ------------------------------------------------------------- what others ask of us
 
@@ -147,6 +176,10 @@ class Process:
         for envelope in envelopes:
             self._world.facts.promised(envelope, self.core)
         self._surroundings.transmit(envelopes)
+
+    def hears(self, server_id: int) -> bool:
+        """Whether that server has ever sent us something."""
+        return server_id in self._heard
 
     def draw_write_us(self) -> int:
         """See `raft.sim.storage.Threads`."""
@@ -175,11 +208,26 @@ class Process:
     # ---------------------------------------------------------------------------------- parts
 
     def _run(self, action: Action) -> None:
-        if self.ended:
-            return
+        now = self._world.clock.now
+        if self._backlog or now < self.paused_until:
+            if not self._backlog:
+                self._world.clock.after(max(self.paused_until - now, 0), self._wake)
+            self._backlog.append(action)
+        else:
+            self._do(action)
+
+    def _wake(self) -> None:
+        """Do what has come up meanwhile, unless it stands still once more."""
         wait = self.paused_until - self._world.clock.now
         if wait > 0:
-            self.later(wait, action)
+            self._world.clock.after(wait, self._wake)
+            return
+        backlog, self._backlog = self._backlog, []
+        for action in backlog:
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        if self.ended:
             return
         try:
             action()
@@ -198,7 +246,7 @@ class Process:
             round(world.options.tick_us * (1 if world.is_healed else self._drift)), self._tick
         )
         self._ticks += 1
-        self.driver.tick()
+        self.enter(self.driver.tick)
         if world.options.check_quorum and self.core.role == "leader":
             self._require_hearers()
         self.arm()
@@ -216,6 +264,14 @@ class Process:
         heard = [it for it, when in self._heard.items() if when >= oldest]
         if not has_quorum(configuration, [core.server_id, *heard]):
             raise Unsafe(f"{core.server_id:x} leads on, and hears {heard} of {configuration}")
+
+
+def _nothing() -> None:
+    """For who does not want to know."""
+
+
+def _everybody(server_id: int) -> bool:
+    return True
 
 
 class CheckedMachine:

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from raft.confchange import ADD_VOTER, Change, ConfigChange, encode_change
-from raft.entry import CONFIG, Entry, HardState
+from raft.entry import Entry, HardState
 from raft.errors import CorruptRecord
 from raft.files import is_full
 from raft.interfaces import Recovered, Write
@@ -30,11 +29,11 @@ class Server:
         self,
         world: World,
         server_id: int,
-        voters: tuple[int, ...],
+        first_entries: list[Entry],
         machine: Callable[[Process], Machine],
         transmit: Callable[[list[Envelope]], None],
     ) -> None:
-        """`voters` are those of a new cluster; empty for a server that joins one."""
+        """`first_entries` begin the log of a new cluster; a server that joins one has none."""
         root = Path(f"/{server_id:x}")
         self.server_id = server_id
         self.disk = SimulatedDisk(world.stream(f"disk {server_id}"), root)
@@ -42,18 +41,24 @@ class Server:
         # A bit of its disk was flipped: it may be refused from now on.
         self.is_spoiled = False
         self.is_damaged = False
+        self._is_retired = False
         self.transmit = transmit
         self._world = world
-        self._voters = voters
+        self._first_entries = first_entries
         self._machine = machine
         self._random = world.stream(f"server {server_id}")
         self._storage = StorageConfig(
             root, max_wals=2, max_snapshots=2, segment_bytes=world.options.segment_bytes
         )
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it will never run again."""
+        return self.is_damaged or self._is_retired
+
     def start(self) -> None:
         """Run, if the disk allows it."""
-        if self.process is not None or self.is_damaged:
+        if self.process is not None or self.is_gone:
             return
         world, disk = self._world, self.disk
         if world.clock.now > 0 and not world.is_healed and self._random.random() < 0.1:
@@ -100,6 +105,13 @@ class Server:
         if power:
             disk.lose_power()
 
+    def retire(self) -> None:
+        """Let the process end by itself, as one that the cluster has removed does, for good."""
+        self._is_retired = True
+        if self.process is not None:
+            self._world.trace(f"{self.server_id:x} retires")
+            self._end()
+
     def failed(self, process: Process, error: OSError) -> None:
         """See `raft.sim.process.Surroundings`."""
         if process is self.process:
@@ -118,12 +130,12 @@ class Server:
     def _open(self) -> tuple[DiskStorage, Recovered]:
         if not DiskStorage.exists(self._storage, self.disk):
             storage = DiskStorage.create(self._storage, b"", self.disk)
-            if not self._voters:
+            entries = self._first_entries
+            if not entries:
                 return storage, Recovered()
-            # The first entry of a new cluster names all its voters, on every one of them.
-            change = ConfigChange(tuple(Change(ADD_VOTER, voter) for voter in self._voters))
-            entry = Entry(1, 1, CONFIG, encode_change(change))
-            storage.write_blocking(Write(HardState(1, 0, 1), [entry], None, []))
+            # Committed from the start: all voters agree on them without talking.
+            hard_state = HardState(term=1, vote=0, commit=len(entries))
+            storage.write_blocking(Write(hard_state, entries, None, []))
             storage.close()
         return DiskStorage.open(self._storage, self.disk)
 

@@ -5,16 +5,18 @@
 
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from raft.sim.application import Application, Probe
 from raft.sim.clock import SECOND
 from raft.sim.cluster import Cluster
 from raft.sim.errors import EXIT_CRASH, EXIT_STUCK, EXIT_UNSAFE, Stuck, Unsafe
 from raft.sim.nemesis import Nemesis
 from raft.sim.options import Options
 from raft.sim.process import Process
-from raft.sim.workload import Probe, Workload
+from raft.sim.workload import Workload
 from raft.sim.world import Say, World
 
 _LOOK_US = SECOND // 2
@@ -54,34 +56,42 @@ class Outcome:
 
 
 class Simulation:
-    """A cluster with its clients and its troubles."""
+    """A cluster with its application and its troubles."""
 
-    def __init__(self, options: Options, say: Say | None = None) -> None:
-        """`say` is given each line of the trace."""
+    def __init__(
+        self,
+        options: Options,
+        say: Say | None = None,
+        application: Callable[[World], Application] = Workload,
+    ) -> None:
+        """`say` is given each line of the trace; `application` makes what the world is about."""
         self.world = World(options, say)
-        self.workload = Workload(self.world)
-        self.cluster = Cluster(self.world, self.workload.make_machine)
+        self.application = application(self.world)
+        self.cluster = Cluster(
+            self.world, self.application.make_machine, self.application.first_entries
+        )
 
     def run(self) -> None:
         """Run both phases. Raises Unsafe, Stuck, and whatever the code under test raises."""
         world, cluster = self.world, self.cluster
         cluster.start_all()
-        self.workload.start(cluster)
-        nemesis = Nemesis(world, cluster)
+        self.application.start(cluster)
+        nemesis = Nemesis(world, cluster, self.application)
         world.clock.run_until(world.options.fault_us)
         nemesis.stop()
         world.trace("all troubles end")
         cluster.heal()
+        self.application.heal()
         # The load goes on for a while, so that rest must be found under it.
         world.clock.run_until(world.clock.now + 3 * SECOND)
-        self.workload.stop()
+        self.application.stop()
         if not self._come_to_rest():
             world.count("quorums lost")
             return
         self._hand_over()
         if self._come_to_rest():
             self._stay()
-            self.workload.verify(self._leader())
+            self.application.verify(self._leader())
 
     def _come_to_rest(self) -> bool:
         """Let time pass until all servers agree and answer; False when too many are damaged."""
@@ -92,7 +102,8 @@ class Simulation:
         while True:
             clock.run_until(clock.now + _LOOK_US)
             self.cluster.start_all()
-            self.cluster.remove_damaged()
+            if found := self.cluster.find_damaged():
+                self.application.remove(*found)
             if not self.cluster.has_quorum_left(world.facts.configuration):
                 return False
             problem = self._unrest() or self._unanswered(probes)
@@ -153,9 +164,13 @@ class Simulation:
                 return f"{server_id:x} has applied {other.applied_index} of {core.log.last_index}"
             if other.leader != core.leader:
                 return f"{server_id:x} follows {other.leader:x}, not {core.leader:x}"
+            snapshot_entries = self.world.options.snapshot_entries
+            since_snapshot = other.applied_index - other.snapshot_index
+            if snapshot_entries and since_snapshot >= snapshot_entries:
+                return f"{server_id:x} saves no snapshot, after {since_snapshot} entries"
             if process.machine.fingerprint() != leader.machine.fingerprint():
                 raise Unsafe(f"the states of {server_id:x} and {leader.server_id:x} differ")
-        return ""
+        return self.application.unrest(leader)
 
     def _unanswered(self, probes: dict[int, tuple[Probe, int]]) -> str:
         """Ask everybody, again when there was no answer; say who has not answered yet."""
@@ -169,13 +184,17 @@ class Simulation:
                 continue
             silent = f"{server_id:x} does not answer"
             if probe is None or self.world.clock.now - asked > _PROBE_US:
-                probes[server_id] = (self.workload.probe(process), self.world.clock.now)
+                probes[server_id] = (self.application.probe(process), self.world.clock.now)
         return silent
 
 
-def simulate(options: Options, say: Say | None = None) -> Outcome:
+def simulate(
+    options: Options,
+    say: Say | None = None,
+    application: Callable[[World], Application] = Workload,
+) -> Outcome:
     """Run one world and say what became of it."""
-    simulation = Simulation(options, say)
+    simulation = Simulation(options, say, application)
     verdict, problem = Verdict.PASSED, ""
     try:
         simulation.run()

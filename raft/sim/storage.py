@@ -26,6 +26,9 @@ class Threads(Protocol):
     def later(self, delay: int, action: Done) -> None:
         """Do `action` in so many microseconds, unless the process has ended or stands still."""
 
+    def enter(self, step: Done) -> None:
+        """Let the driver do something."""
+
     def draw_write_us(self) -> int:
         """Return how long the disk takes for one durable write."""
 
@@ -88,7 +91,7 @@ class TimedStorage:
         if self.disk.wants_room:
             threads.later(0, self._look_for_room)
         # The machine may fail between the flush and whoever waits for it.
-        threads.later(0, done)
+        threads.later(0, lambda: threads.enter(done))
 
     def _look_for_room(self) -> None:
         full = not self.disk.make_room() or self._is_stuck
@@ -111,7 +114,7 @@ class TimedStorage:
         except OSError as error:
             if not is_full(error):
                 raise
-            self._threads.later(0, given_up)
+            self._threads.later(0, lambda: self._threads.enter(given_up))
             return
         self._draw_chunk(meta, writer, chunks, done, given_up)
 
@@ -134,7 +137,7 @@ class TimedStorage:
             if not is_full(error):
                 raise
             writer.abort()
-            threads.later(0, given_up)
+            threads.later(0, lambda: threads.enter(given_up))
             return
         if chunk is None:
             threads.later(0, lambda: self._release(meta, done))
@@ -145,5 +148,5 @@ class TimedStorage:
             )
 
     def _release(self, meta: SnapshotMeta, done: Done) -> None:
-        done()
+        self._threads.enter(done)
         self._threads.later(0, lambda: self.disk.release(meta))

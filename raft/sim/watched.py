@@ -19,6 +19,7 @@ from raft.messages import (
     Envelope,
     Heartbeat,
     InstallSnapshot,
+    Message,
     PreVote,
     PreVoteResponse,
     Vote,
@@ -61,14 +62,23 @@ class WatchedCore(Core):
 
     def step(self, envelope: Envelope) -> None:
         before = (self.term, self.vote, self.leader)
-        commit_index = self.log.commit_index
+        commit_index, last = self.log.commit_index, self.log.last_id
+        fits = self._fits(envelope.message)
         if envelope.sender == self.server_id:
             self._facts.promised(envelope, self)
         super().step(envelope)
         self._look()
         problem = self._misheard(envelope, *before) or self._misjudged(envelope, commit_index)
+        if not fits and self.log.last_id != last:
+            problem = f"the entry before is another one, and {self.log.last_id} was appended"
         if problem:
             raise Unsafe(f"{self.server_id:x} at {before} got {envelope}: {problem}")
+
+    def _fits(self, message: Message) -> bool:
+        """Say whether the log holds the entry that an Append builds on (thesis 3.5)."""
+        if not isinstance(message, Append) or message.prev_index < self.log.commit_index:
+            return True
+        return self.log.matches(message.prev_index, message.prev_term)
 
     def _misheard(self, envelope: Envelope, term: int, vote: int, leader: int) -> str:
         """Say which rule on terms and votes the answer to a message has broken; "" if none."""
@@ -125,6 +135,14 @@ class WatchedCore(Core):
 
     def transfer_leadership(self, transferee: int) -> None:
         super().transfer_leadership(transferee)
+        self._look()
+
+    def campaign(self) -> None:
+        super().campaign()
+        self._look()
+
+    def report_leader_lost(self) -> None:
+        super().report_leader_lost()
         self._look()
 
     def report_unreachable(self, server_id: int) -> None:

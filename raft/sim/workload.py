@@ -4,16 +4,20 @@ Every client does one thing at a time, at any server. A client that hears nothin
 on: then nobody knows whether it was done. A request that was refused must never have been done.
 """
 
+import random
 from functools import partial
 from itertools import count
 from typing import Final, NamedTuple
 
+from raft.confchange import ADD_VOTER, Change, ConfigChange, encode_change
+from raft.entry import CONFIG, Entry
 from raft.errors import ProposalDropped
 from raft.sim.clock import SECOND
 from raft.sim.cluster import Cluster
 from raft.sim.errors import Unsafe
-from raft.sim.linearizability import PUT, READ, SWAP, Operation, Undecided, is_linearizable
+from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
 from raft.sim.machine import Answer, Registers, Request, encode
+from raft.sim.operators import Operators
 from raft.sim.process import Process
 from raft.sim.world import World
 
@@ -21,7 +25,7 @@ _TIMEOUT_US: Final = 3 * SECOND
 
 
 class Workload:
-    """All clients, and the histories of all registers."""
+    """All clients, and the histories of all registers: `raft.sim.application.Application`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -35,24 +39,48 @@ class Workload:
         self._refused: set[int] = set()
         self._acknowledged: set[int] = set()
         self._cluster: Cluster | None = None
+        self._operators: Operators | None = None
         self.is_over = False
 
+    def first_entries(self, voters: tuple[int, ...]) -> list[Entry]:
+        """See `Application`: one entry names all voters."""
+        change = ConfigChange(tuple(Change(ADD_VOTER, voter) for voter in voters))
+        return [Entry(1, 1, CONFIG, encode_change(change))]
+
     def make_machine(self, process: Process) -> Registers:
-        """Return the state machine of a process."""
+        """See `Application`."""
         return Registers(partial(self._applied, process), self._rejected)
 
     def start(self, cluster: Cluster) -> None:
-        """Let the clients begin."""
+        """See `Application`."""
         self._cluster = cluster
+        self._operators = Operators(self._world, cluster)
         for client in range(self._world.options.clients):
             self._rest(client)
 
+    def change(self, process: Process, rng: random.Random) -> None:
+        """See `Application`."""
+        assert self._operators is not None, "operators act before they were started"
+        self._operators.change(process, rng)
+
+    def remove(self, process: Process, server_id: int) -> None:
+        """See `Application`."""
+        assert self._operators is not None, "operators act before they were started"
+        self._operators.remove(process, server_id)
+
+    def heal(self) -> None:
+        """See `Application`: there are no other troubles."""
+
     def stop(self) -> None:
-        """Let the clients finish what they have begun, and no more."""
+        """See `Application`."""
         self.is_over = True
 
+    def unrest(self, leader: Process) -> str:
+        """See `Application`: registers have nothing else to do."""
+        return ""
+
     def probe(self, process: Process) -> "Probe":
-        """Put and read at this very server; the probe tells when both are answered."""
+        """See `Application`: put and read at this very server."""
         probe = Probe(process)
         process.read_index(probe.read)
         request_id = next(self._request_ids)
@@ -66,18 +94,13 @@ class Workload:
         return probe
 
     def verify(self, process: Process) -> None:
-        """Check at the end that nothing acknowledged is missing, and every history."""
+        """See `Application`: nothing acknowledged is missing, and every history is possible."""
         machine = process.machine
         assert isinstance(machine, Registers), f"{machine} has no registers"
         lost = sorted(self._acknowledged - machine.seen)
         if lost:
             raise Unsafe(f"acknowledged, and lost: {lost}")
-        for key, history in self._histories.items():
-            try:
-                if not is_linearizable(history):
-                    raise Unsafe(f"the history of register {key} is not linearizable")
-            except Undecided:
-                self._world.count("histories undecided")
+        require_linearizable(self._histories, partial(self._world.count, "histories undecided"))
 
     # ------------------------------------------------------------------------------- a client
 

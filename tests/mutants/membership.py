@@ -41,6 +41,7 @@ MEMBERSHIP: Final = (
         "M40b",
         "elections are counted without the old voters of a joint configuration",
         ("raft.quorum:vote_result", "if not configuration.voters_outgoing:", "if True:"),
+        killer="tests/raft/test_quorum.py",
     ),
     mutant(
         "M41",

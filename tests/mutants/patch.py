@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
+from typing import Final
+
+RAFT: Final = "raft.sim"
+PYETCD: Final = "pyetcd.sim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +31,19 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One broken rule."""
+    """One broken rule, and what is to notice it."""
 
     # As in the list of mutants, with a letter where there are several.
     name: str
     rule: str
     edits: tuple[Edit, ...]
+    # The simulation, of raft alone or of whole clusters; or a test.
+    killer: str = RAFT
 
 
-def mutant(name: str, rule: str, *edits: tuple[str, str, str]) -> Mutant:
+def mutant(name: str, rule: str, *edits: tuple[str, str, str], killer: str = RAFT) -> Mutant:
     """Return a mutant of (target, old, new)s."""
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits))
+    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), killer)
 
 
 class Misfit(Exception):
@@ -72,7 +78,7 @@ def _edited(edit: Edit) -> Iterator[None]:
         places = [
             (loaded, attribute)
             for loaded in list(sys.modules.values())
-            if isinstance(loaded, ModuleType) and loaded.__name__.startswith("raft")
+            if isinstance(loaded, ModuleType) and loaded.__name__.startswith(("raft", "pyetcd"))
             for attribute, value in list(vars(loaded).items())
             if value is found
         ]

@@ -30,6 +30,7 @@ REPLICATION: Final = (
             "not log.matches(prev_index, prev_term)",
             "prev_index > log.last_index",
         ),
+        killer="tests/raft/test_follower.py",
     ),
     mutant(
         "M17",

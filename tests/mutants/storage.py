@@ -91,6 +91,7 @@ STORAGE: Final = (
         "M33d",
         "zeros of a user's look like a lost sector",
         ("raft.segment:encode_record", "_LOST_SECTOR in payload", "False"),
+        killer="tests/raft/test_wal.py",
     ),
     mutant(
         "M33b",

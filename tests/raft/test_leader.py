@@ -4,6 +4,7 @@ import pytest
 
 from raft.entry import CONFIG, NOOP, NORMAL, Configuration, Entry, SnapshotMeta
 from raft.errors import ProposalDropped
+from raft.log import ENTRY_OVERHEAD
 from raft.messages import (
     Append,
     AppendReject,
@@ -246,6 +247,16 @@ def test_uncommitted_log_does_not_grow_without_bound() -> None:
     _propose(leader, b"a", b"b", b"c")
     with pytest.raises(ProposalDropped, match="not committed yet"):
         leader.core.propose(b"x" * 30)
+
+
+def test_uncommitted_log_may_be_filled_to_the_last_byte() -> None:
+    """The bound is the most that may wait, and not the first that may not."""
+    leader = _followed(max_append_bytes=100, max_uncommitted_bytes=100)
+    leader.receive(2, AppendResponse(2))
+    size = 100 // 2 - ENTRY_OVERHEAD
+    _propose(leader, b"x" * size, b"x" * size)
+    with pytest.raises(ProposalDropped, match="not committed yet"):
+        leader.core.propose(b"")
 
 
 def test_proposals_of_followers_are_appended_and_the_rest_comes_back() -> None:

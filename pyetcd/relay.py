@@ -16,7 +16,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
 from pyetcd.httpd import Request, Stream
-from pyetcd.tls import Certificates
+from pyetcd.tls import Certificates, context_for
 
 # Headers that concern one connection only (RFC 9110 7.6.1), the list of etcd 2.3.8 and of HTTP.
 HOP_HEADERS: Final = frozenset(
@@ -112,7 +112,7 @@ class Relay:
                     headers=pairs,
                     data=self._pieces(body, limit) if body else None,
                     allow_redirects=False,
-                    ssl=True if certificates is None else certificates.client(),
+                    ssl=context_for(url) if certificates is None else certificates.client(),
                 )
         except (aiohttp.ClientError, ValueError) as error:
             # Not even begun: what the client wrote is no URL or header to aiohttp.

@@ -13,6 +13,7 @@ import logging
 import os
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,20 @@ _Seen = tuple[int, int, int] | None
 
 class TlsError(Exception):
     """Certificates that cannot be used: one line, which flag, and what is wrong with its file."""
+
+
+@cache
+def system_context() -> ssl.SSLContext:
+    """Return what connects to servers with certificates of authorities that the system trusts.
+
+    aiohttp has one of its own, which is empty in the command `pyetcd`: see `pyetcd.__main__`.
+    """
+    return ssl.create_default_context()
+
+
+def context_for(url: str) -> ssl.SSLContext | bool:
+    """Return what aiohttp is to be given as `ssl` for a URL, without certificates of our own."""
+    return system_context() if url.startswith("https:") else True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from pyetcd.bootstrap.identity import BootstrapError
 from pyetcd.bootstrap.remote import Unreachable
 from pyetcd.cluster import member_id
 from pyetcd.logs import NOTICE
+from pyetcd.tls import system_context
 from pyetcd.urls import (
     UrlError,
     Urls,
@@ -324,7 +325,12 @@ async def http_ask(
             asyncio.timeout(seconds),
             aiohttp.ClientSession() as session,
             session.request(
-                method, URL(url, encoded=True), data=form, proxy=http_proxy or None
+                method,
+                URL(url, encoded=True),
+                data=form,
+                proxy=http_proxy or None,
+                # Also of an http URL: it may lead to another, or through a proxy.
+                ssl=system_context(),
             ) as response,
         ):
             body = bytearray()

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 import aiohttp
 
 from pyetcd.cluster import MAX_ID, BadMembers, Member, members_from_peer_json
+from pyetcd.tls import context_for
 from pyetcd.urls import Urls, address
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ async def http_get(url: str, *, tls: SSLContext | None = None) -> Answer:
     try:
         async with (
             aiohttp.ClientSession() as session,
-            session.get(url, allow_redirects=False, ssl=tls or True) as response,
+            session.get(url, allow_redirects=False, ssl=tls or context_for(url)) as response,
         ):
             body = bytearray()
             async for chunk in response.content.iter_any():

@@ -31,7 +31,11 @@ PROPOSALS: Final = (
     mutant(
         "M25e",
         "a proposal that a leader has refused is forgotten",
-        (PENDING + "rejected", "self._hold(rejected.kind, rejected.data)", "pass"),
+        (
+            PENDING + "rejected",
+            "self._drop(rejected.kind, rejected.data, rejected.reason)",
+            "pass",
+        ),
         killer="tests/pyetcd/server/test_pending.py",
     ),
     mutant(

@@ -10,8 +10,6 @@ import pytest
 
 from pyetcd import compiled
 
-SEED = "20260"
-
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
@@ -108,22 +106,20 @@ def test_modules_that_were_imported_before_are_a_mistake_of_ours(installed: Path
 
 
 @pytest.mark.slow
-def test_compiled_modules_are_found_and_compute_the_same():
-    """One simulated world, run by either, leaves the same trace to the last step."""
-    told = run("from pyetcd import compiled; print(compiled.use())").strip()
-    if told != compiled.COMPILED:
-        pytest.skip(f"runs {told}")
+def test_compiled_modules_take_the_place_of_the_sources():
+    """All that are listed, and nothing else; or none."""
     script = (
-        "import sys\n"
+        "import importlib, sys\n"
         "from pyetcd import compiled\n"
-        "compiled.use()\n"
-        "import raft.log, pyetcd.store.store\n"
-        f"sys.argv = ['raft.sim', '{SEED}']\n"
-        "files = {raft.log.__file__[-3:], pyetcd.store.store.__file__[-3:]}\n"
-        "assert files == {'.py' if compiled.PURE in compiled.os.environ else '.so'}, files\n"
-        "from raft.sim.__main__ import main\n"
-        "main()\n"
+        "told = compiled.use()\n"
+        "import pyetcd.main, raft.driver\n"
+        "sources = {compiled.module_name(source) for source in compiled.SOURCES}\n"
+        "for name in sorted(sources): importlib.import_module(name)\n"
+        "native = {name for name, module in sys.modules.items()\n"
+        "          if name.partition('.')[0] in ('raft', 'pyetcd')\n"
+        "          and str(module.__file__).endswith(compiled.interpreter())}\n"
+        "assert native == (sources if told == compiled.COMPILED else set()), native ^ sources\n"
+        "print(told)\n"
     )
-    traced = run(script)
-    assert "passed" in traced
-    assert traced == run(script, **{compiled.PURE: "1"})
+    assert run(script).startswith((compiled.COMPILED, "the sources"))
+    assert run(script, **{compiled.PURE: "1"}) == "the sources, as PYETCD_PURE_PYTHON is set\n"

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from pyetcd.tls import Certificates, TlsError, TlsFiles
+from pyetcd.tls import Certificates, TlsError, TlsFiles, context_for, system_context
 from tests.authority import Authority
 
 
@@ -242,3 +244,33 @@ def test_unusable_file_is_named_with_its_flag(
     text = str(raised.value)
     assert text.startswith(line.format(dir=tmp_path))
     assert "\n" not in text
+
+
+def test_context_for_is_of_the_system_where_it_is_needed():
+    """One for all, as to read all authorities takes its time; and none for plain http."""
+    assert context_for("http://h:1") is True
+    context = context_for("https://h:1")
+    assert context is system_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+@pytest.mark.slow
+def test_command_imports_aiohttp_without_authorities_and_restores_ssl():
+    """What was left out for a quick start is back for whoever asks for it."""
+    script = (
+        "import ssl\n"
+        "from pyetcd.__main__ import _import_aiohttp\n"
+        "load = ssl.SSLContext.load_default_certs\n"
+        "_import_aiohttp()\n"
+        "assert ssl.SSLContext.load_default_certs is load\n"
+        "from aiohttp import connector\n"
+        "print(connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509_ca'])\n"
+        "from pyetcd.tls import system_context\n"
+        "fresh = ssl.create_default_context().cert_store_stats()\n"
+        "assert system_context().cert_store_stats() == fresh\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)

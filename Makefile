@@ -7,7 +7,7 @@ RUNTIME := .venv/runtime.stamp
 TOOLS := .venv/tools.stamp
 PYTEST := $(BIN)/python -m pytest
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo 1)
-SOURCES := raft pyetcd scripts examples tests
+SOURCES := raft pyetcd scripts examples tests setup.py
 
 .PHONY: setup compile check fix test test-slow test-compiled golden sim sim-pyetcd sim-ci soak faults
 .PHONY: mutants bench cluster run start kill docs ci clean

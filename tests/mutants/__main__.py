@@ -23,6 +23,13 @@ SIMULATIONS: Final[dict[str, Callable[[int], Outcome]]] = {
     PYETCD: lambda seed: simulate_world(draw_world(seed)),
 }
 DOCUMENT: Final = Path("docs/mutants.md")
+README: Final = Path("README.md")
+# What stands between these in the README is written here.
+BEGIN: Final = "<!-- mutants: written by `python -m tests.mutants --write` -->\n"
+END: Final = "<!-- end of mutants -->\n"
+HEAD: Final = """| mutant | the rule is broken so that | killed by | seconds |
+|---|---|---|---|
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="which mutants; all if none is named")
     parser.add_argument("--seconds", type=float, default=60, help="of CPU for each mutant")
-    parser.add_argument("--write", action="store_true", help=f"write the table to {DOCUMENT}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {DOCUMENT}, and the README's table"
+    )
     arguments = parser.parse_args()
     for name in ("raft", "pyetcd"):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -66,7 +75,9 @@ def main() -> int:
     summary = f"{killed} of {len(hunts)} mutants killed"
     print(summary)
     if arguments.write:
-        DOCUMENT.write_text(document(hunts, summary))
+        rows = "".join(it.row() + "\n" for it in hunts)
+        DOCUMENT.write_text(document(rows, summary))
+        README.write_text(embed(README.read_text(), rows, summary))
     return 0 if killed == len(hunts) else 1
 
 
@@ -118,9 +129,17 @@ def run_tests(path: str) -> tuple[str, str]:
     return failures.names[0].partition("::")[2].partition("[")[0], path
 
 
-def document(hunts: list[Hunt], summary: str) -> str:
+def embed(text: str, rows: str, summary: str) -> str:
+    """Return the README with this table in the place of the one that it has."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    assert found, f"no table of mutants in {README}"
+    table = f"<details><summary>{summary}</summary>\n\n{HEAD}{rows}\n</details>\n\n"
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+def document(rows: str, summary: str) -> str:
     """Return the table as a document."""
-    rows = "\n".join(it.row() for it in hunts)
     not_made = "\n".join(f"| {name} | {reason} |" for name, reason in NOT_MADE.items())
     return f"""# Mutants
 
@@ -129,10 +148,7 @@ broken, or nearly so. A simulation must notice, or a test where the simulation d
 
 **{summary}.** Times are seconds of CPU until it was noticed.
 
-| mutant | the rule is broken so that | killed by | seconds |
-|---|---|---|---|
-{rows}
-
+{HEAD}{rows}
 Not made:
 
 | mutant | why |

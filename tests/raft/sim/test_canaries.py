@@ -1,8 +1,12 @@
 """The checkers' own test: one rule is broken on purpose, and the simulation must notice."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from raft.sim import Verdict, draw, simulate
+from tests.mutants.__main__ import DOCUMENT, README
 from tests.mutants.patch import Edit, Misfit, Mutant, applied
 from tests.mutants.rules import MUTANTS
 
@@ -24,6 +28,17 @@ def test_mutant_fits_the_code(mutant: Mutant) -> None:
     """Every mutant can be applied, and is taken back."""
     with applied(mutant):
         pass
+
+
+@pytest.mark.parametrize("document", [README, DOCUMENT], ids=str)
+def test_documents_show_the_mutants_that_there_are(document: Path) -> None:
+    """No more, no less, and none that survived."""
+    text = document.read_text()
+    shown = [
+        row.split(" | ")[:2] for row in text.splitlines() if re.match(r"\| M\d+\w* \|.*\| \d", row)
+    ]
+    assert shown == [[f"| {mutant.name}", mutant.rule] for mutant in MUTANTS]
+    assert f"{len(MUTANTS)} of {len(MUTANTS)} mutants killed" in text
 
 
 def test_mutant_that_does_not_fit_is_refused() -> None:

@@ -73,7 +73,7 @@ KEYS = """
     get /d
     get /missing
     get --quorum --sort /a
-    -o json ls /d
+    -o json ls --sort /d
     ls --sort --recursive /
     ls --sort -p --recursive /
     ls /d/x

@@ -196,6 +196,7 @@ def test_reports_in_the_log_end_the_one_that_differs() -> None:
 
 
 @virtual
+@pytest.mark.pure("a pretended core stands in the place of raft's")
 async def test_member_reports_each_block_and_an_idle_one_nothing() -> None:
     """One entry in a thousand of each member; nobody waits for it."""
     world = World()
@@ -210,6 +211,7 @@ async def test_member_reports_each_block_and_an_idle_one_nothing() -> None:
 
 
 @virtual
+@pytest.mark.pure("a pretended core stands in the place of raft's")
 async def test_report_that_is_dropped_is_forgotten() -> None:
     """The next one does as well; a proposal that comes back has nobody to be told."""
     world = World()
@@ -223,6 +225,7 @@ async def test_report_that_is_dropped_is_forgotten() -> None:
 
 
 @virtual
+@pytest.mark.pure("a pretended core stands in the place of raft's")
 async def test_member_alone_has_nobody_to_tell() -> None:
     """A report would be read by nobody but itself."""
     world = World()

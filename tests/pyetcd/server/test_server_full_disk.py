@@ -13,6 +13,8 @@ from tests.pyetcd.server.test_pending import A, assert_empty, only
 from tests.pyetcd.server.test_server_upkeep import expiring, turn, write
 from tests.virtual_time import virtual
 
+pytestmark = pytest.mark.pure("a pretended core stands in the place of raft's")
+
 
 @pytest.mark.parametrize("where", ["here", "leader"])
 @virtual

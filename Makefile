@@ -105,6 +105,7 @@ clean:
 
 # The tools are pinned in pyproject.toml, so that is what a stale .venv is older than.
 $(RUNTIME): pyproject.toml setup.py
+	@echo "installing into .venv, and compiling if there is a compiler: a minute or two, once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

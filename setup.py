@@ -82,7 +82,7 @@ class Compile(Command):
         suffix = compiled.interpreter()
         for module in modules:
             shutil.copy(built / (module.replace(".", "/") + suffix), fresh / (module + suffix))
-        compiled.write_manifest(ROOT, fresh, modules)
+        compiled.write_manifest(ROOT, fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 

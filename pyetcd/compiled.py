@@ -15,7 +15,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -89,12 +89,12 @@ def use(root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> str:
     directory = root / DIRECTORY
     try:
         compiled = json.loads((directory / MANIFEST).read_bytes())
-        digest = compiled["sources"] == digest_of_sources(root)
+        is_same = compiled["sources"] == digest_of_sources(root)
     except FileNotFoundError:
         return "the sources, as nothing is compiled; see `make compile`"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"the sources, as {directory / MANIFEST} can't be read: {error}"
-    if not digest:
+    if not is_same:
         return "the sources, as they were changed since they were compiled; see `make compile`"
     if compiled.get("interpreter") != interpreter():
         return f"the sources, as what is compiled is for {compiled.get('interpreter')}"
@@ -129,13 +129,9 @@ def digest_of_sources(root: Path) -> str:
     return digest.hexdigest()
 
 
-def write_manifest(root: Path, directory: Path, modules: Iterable[str]) -> None:
+def write_manifest(root: Path, directory: Path) -> None:
     """Say what the compiled modules in this directory were made of. Raises OSError."""
-    manifest = {
-        "sources": digest_of_sources(root),
-        "interpreter": interpreter(),
-        "modules": sorted(modules),
-    }
+    manifest = {"sources": digest_of_sources(root), "interpreter": interpreter()}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 

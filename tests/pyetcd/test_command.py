@@ -35,6 +35,7 @@ from pyetcd.command import (
     decode_member_change,
     encode,
     encode_member_change,
+    peek_request_id,
     request_id_of,
     ttl_expiration,
 )
@@ -166,3 +167,17 @@ def test_ttl_expiration_of_any_ttl_is_what_go_computes(ttl_seconds: int, expirat
 def test_ttl_expiration_always_fits_64_bits_with_a_sign(ttl_seconds: int, now: int) -> None:
     """Whatever is asked for, the command can be encoded and compared."""
     assert -(2**63) <= ttl_expiration(ttl_seconds, now) < 2**63
+
+
+@given(st.integers(1 << 32, (1 << 64) - 1), st.binary())
+def test_peek_finds_the_id_that_decode_finds(request_id: int, other: bytes):
+    """Of what nobody has encoded it may tell anything, but does not fail."""
+    data = encode(request_id, 1, Set("/k", "v", False, 0, False))
+    assert peek_request_id(data) == decode(data).request_id == request_id
+    assert 0 <= peek_request_id(other) < 1 << 64
+
+
+@pytest.mark.parametrize("data", [b"", b"\x99\x01\xcf", b"\x99\x01" + bytes(20)])
+def test_peek_of_what_does_not_tell_is_nobody(data: bytes):
+    """Cut short, or with an id of another length."""
+    assert peek_request_id(data) == 0

@@ -20,7 +20,7 @@ def installed(tmp_path: Path) -> Path:
         path.write_text(f"# {source}\n")
     directory = tmp_path / compiled.DIRECTORY
     directory.mkdir()
-    compiled.write_manifest(tmp_path, directory, ["raft.log"])
+    compiled.write_manifest(tmp_path, directory)
     return tmp_path
 
 

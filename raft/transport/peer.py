@@ -93,14 +93,14 @@ class Peer:
         self.hurry()
 
     def update(self, urls: list[str]) -> None:
-        """Dial these from now on; a stream to an old one is given up."""
-        if urls == self._urls:
-            return
-        self._urls = list(urls)
-        self._url_turn = 0
-        if self.outgoing is not None:
-            self.outgoing.close("its URLs have changed")
-        self.hurry()
+        """Dial these from the next time on; a stream that works is kept.
+
+        The peer may not be there yet, and may have to learn by this stream that it is to move.
+        """
+        if urls != self._urls:
+            self._urls = list(urls)
+            self._url_turn = 0
+            self.hurry()
 
     def hurry(self) -> None:
         """Dial at once if there is no stream: there is news of the peer."""

@@ -132,10 +132,12 @@ class Terminal:
         self.wait()
 
     def close(self) -> None:
+        """End all that runs; keep the last of what it has printed."""
         for child in self._children():
             os.kill(child, signal.SIGKILL)
         self._shell.kill()
-        self._shell.communicate()
+        rest, _ = self._shell.communicate()
+        self.printed += rest.decode(errors="replace")
 
     def _children(self) -> list[int]:
         pid = self._shell.pid
@@ -158,9 +160,9 @@ class Reader:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         for terminal in self._terminals.values():
-            if error is not None and terminal.name:
-                error.add_note(f"--- {terminal.name}:\n{terminal.printed[-1500:]}")
             terminal.close()
+            if error is not None and terminal.name:
+                error.add_note(f"--- {terminal.name}:\n{terminal.printed[-2500:]}")
 
     def read(self, guide: str) -> None:
         """Type all of it; an AssertionError names the line where it does not work."""

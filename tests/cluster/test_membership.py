@@ -127,6 +127,21 @@ def test_changes_through_a_follower_one_after_another_are_all_made(tmp_path: Pat
         assert len(follower.request("GET", "/v2/members").json()["members"]) == 3
 
 
+def test_member_asked_to_move_itself_answers_and_moves(tmp_path: Path):
+    """The others know that it moves before it does; they tell it where it is still reached."""
+    with Cluster(tmp_path, flags=FLAGS) as cluster:
+        for turn in range(10):
+            follower = cluster.followers()[turn % 2]
+            url = f"/v2/members/{member_id(follower, follower.name)}"
+            for peer_url in (
+                follower.peer_url.replace("127.0.0.1", "127.0.0.9"),
+                follower.peer_url,
+            ):
+                answer = follower.request("PUT", url, body={"peerURLs": [peer_url]})
+                assert answer.status == 204, answer.body
+        assert follower.put("after", "1").status == 201
+
+
 def add(through: Member, newcomer: Member):
     """POST a member's peer URL."""
     return through.request("POST", "/v2/members", body={"peerURLs": [newcomer.peer_url]})

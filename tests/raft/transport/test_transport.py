@@ -183,24 +183,42 @@ def test_transport_tries_every_url_of_a_peer(run: Run) -> None:
     run(scenario())
 
 
-def test_transport_update_peer_moves_the_stream(run: Run) -> None:
-    """New URLs are dialed, the old stream is given up; a repetition changes nothing."""
+def test_transport_update_peer_dials_anew_and_keeps_what_works(run: Run) -> None:
+    """New URLs are for the next stream: by the old one the peer may yet learn that it moves."""
 
     async def scenario() -> None:
-        a, b, other = Member(1), Member(2), Member(2)
-        async with cluster(a, b, other, connect=False):
+        a, b, moved = Member(1), Member(2), Member(2)
+        async with cluster(a, b, moved, connect=False):
             a.transport.add_peer(2, [b.url])
             await a.reach(b)
             since = a.transport.active_since(2)
-            a.transport.update_peer(2, [b.url])
+            a.transport.update_peer(2, [moved.url])
             a.transport.update_peer(3, [b.url])
-            assert a.transport.active_since(2) == since
-            a.transport.update_peer(2, [other.url])
-            await until(lambda: a.transport.active_since(2) not in (None, since))
             a.transport.send([heartbeat(1, 2, 4)])
-            await until(lambda: other.commits == [4])
+            await until(lambda: b.commits == [4])
+            assert a.transport.active_since(2) == since
+            await b.transport.stop()
+            await until(lambda: a.transport.active_since(2) not in (None, since))
+            a.transport.send([heartbeat(1, 2, 5)])
+            await until(lambda: moved.commits == [5])
             assert a.transport.peer_ids == [2]
-            assert b.commits == []
+
+    run(scenario())
+
+
+def test_transport_update_peer_ends_the_backoff(run: Run) -> None:
+    """A peer that was not found is dialed at once where it is said to be now."""
+
+    async def scenario() -> None:
+        patient = replace(QUICK, first_backoff_seconds=3600, last_backoff_seconds=3600)
+        a, b = Member(1, tuning=patient), Member(2)
+        async with cluster(a, b, connect=False):
+            with socket.socket() as closed:
+                closed.bind(("127.0.0.1", 0))
+                a.transport.add_peer(2, [f"http://127.0.0.1:{closed.getsockname()[1]}"])
+                await until(lambda: a.transport._peers[2]._last_failure)
+            a.transport.update_peer(2, [b.url])
+            await a.reach(b)
 
     run(scenario())
 

@@ -1,7 +1,6 @@
 """What `pyetcd` and `python -m pyetcd` run: compiled modules first, then the program."""
 
 import gc
-import ssl
 
 from pyetcd import compiled
 
@@ -11,25 +10,10 @@ def main() -> None:
     # Until what is loaded at the start is frozen: see `pyetcd.main.run`.
     gc.disable()
     code = compiled.use()
-    _import_aiohttp()
     # Not before: what it imports may be compiled.
     from pyetcd import main as program
 
     program.main(code)
-
-
-def _import_aiohttp() -> None:
-    """Import aiohttp, but for a fifth of what a start takes.
-
-    For clients of https it reads all the authorities that the system trusts. Few members ever ask
-    somebody who has his certificate from one; they take `pyetcd.tls.system_context`.
-    """
-    load = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = lambda *_: None  # type: ignore[method-assign]
-    try:
-        import aiohttp  # noqa: F401
-    finally:
-        ssl.SSLContext.load_default_certs = load  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -25,13 +25,12 @@ from pyetcd.bootstrap import BootstrapError, ClusterFull, Use, used_as
 from pyetcd.config import Config, ConfigError, ShowAndExit, parse
 from pyetcd.httpd import ListenError
 from pyetcd.member import Member
-from pyetcd.proxy import ClusterFileError, Proxy
 from pyetcd.tls import TlsError
 from pyetcd.version import ETCD_VERSION, VERSION
 from raft import RaftError
 
 if TYPE_CHECKING:
-    # Loaded by who runs one: a member need not wait for it.
+    # Loaded by who runs one: a member need not wait for it, nor for a proxy.
     from pyetcd.discovery_service import Options
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,6 @@ GC_THRESHOLDS: Final = (20_000, 50, 10_000)
 # What a start may end with: each has one line that says what is wrong.
 STARTUP_ERRORS: Final = (
     BootstrapError,
-    ClusterFileError,
     ListenError,
     TlsError,
     RaftError,
@@ -122,6 +120,8 @@ async def start(config: Config, on_end: Callable[[], None]) -> Running:
             if use is Use.MEMBER or not config.falls_back_to_proxy:
                 raise
         log.log(logs.NOTICE, "discovery cluster full, falling back to proxy")
+    from pyetcd.proxy import Proxy
+
     return await Proxy.start(config, die=die, adorn=lambda handler: cors.wrap(handler, config.cors))
 
 

@@ -294,7 +294,7 @@ async def _run(
     server.attach_node(node)
     handler = cors.wrap(Router(api.routes(server, server.traffic)), config.cors)
     listener = Listener(handler, clock=time.time, on_crash=die)
-    peer.add_routes(transport.app, server)
+    transport.serve_page(peer.page_of(server))
     # The log is applied as far as it is known to be committed before anybody may read.
     node.start()
     try:

@@ -31,10 +31,7 @@ class TlsError(Exception):
 
 @cache
 def system_context() -> ssl.SSLContext:
-    """Return what connects to servers with certificates of authorities that the system trusts.
-
-    aiohttp has one of its own, which is empty in the command `pyetcd`: see `pyetcd.__main__`.
-    """
+    """Return what connects to servers with certificates of authorities that the system trusts."""
     return ssl.create_default_context()
 
 

@@ -14,8 +14,8 @@ from pyetcd.api.cors import allow_options
 from pyetcd.api.guard import Guard
 from pyetcd.api.info import Info
 from pyetcd.api.keys import Keys
+from pyetcd.api.late import LateHandler
 from pyetcd.api.members import Members
-from pyetcd.api.metrics import Metrics
 from pyetcd.api.passwords import Passwords
 from pyetcd.httpd import Handler, Route, not_found
 from pyetcd.server.server import Server
@@ -41,7 +41,12 @@ def routes(
     info = Info(server, traffic or Traffic(), loop_time=asyncio.get_running_loop().time)
     members = Members(server)
     admin = Admin(server)
-    metrics = Metrics(server, keys.requests)
+
+    def load_metrics() -> Handler:
+        from pyetcd.api.metrics import Metrics
+
+        return Metrics(server, keys.requests).get
+
     on_keys: dict[bytes | None, Handler] = {
         b"GET": keys.get,
         b"HEAD": keys.get,
@@ -76,7 +81,7 @@ def routes(
         _route(b"/members", {b"GET": info.members}, b"GET"),
         _route(b"/config/local/log", {b"PUT": info.set_log_level}, b"PUT"),
         _route(b"/debug/vars", {b"GET": info.variables}, b"GET"),
-        _route(b"/metrics", {None: metrics.get}, b""),
+        _route(b"/metrics", {None: LateHandler(load_metrics)}, b""),
         _route(b"/", {None: not_found}, b""),
     ]
 

@@ -9,19 +9,21 @@ caller says what is on the disk and stores `Plan.identity` as metadata of a new 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeAlias, assert_never
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from pyetcd.bootstrap.data_dir import Use, used_as
 from pyetcd.bootstrap.decide import Decision, Existing, New, OnDisk, Restart, decide
-from pyetcd.bootstrap.discovery import ClusterFull, Discovery, real_discovery
 from pyetcd.bootstrap.existing import joining_identity
-from pyetcd.bootstrap.identity import BadIdentity, BootstrapError, Identity
+from pyetcd.bootstrap.identity import BadIdentity, BootstrapError, ClusterFull, Identity
 from pyetcd.bootstrap.remote import REAL_NETWORK, Network, secure_network
 from pyetcd.bootstrap.srv import srv_cluster
 from pyetcd.bootstrap.standalone import stand_alone
 from pyetcd.bootstrap.static import new_identity
 from pyetcd.config import Config
 from pyetcd.urls import Urls
+
+if TYPE_CHECKING:
+    from pyetcd.bootstrap.discovery import Discovery
 
 __all__ = [
     "plan",
@@ -48,7 +50,14 @@ __all__ = [
 
 
 # Makes the way to a token from its URL and that of an HTTP proxy or "".
-DiscoveryMaker: TypeAlias = Callable[[str, str], Discovery]
+DiscoveryMaker: TypeAlias = Callable[[str, str], "Discovery"]
+
+
+def _over_the_network(url: str, http_proxy: str) -> "Discovery":
+    # Not before: most members have no token, and its HTTP client takes long to load.
+    from pyetcd.bootstrap.discovery import real_discovery
+
+    return real_discovery(url, http_proxy)
 
 
 class Start(Enum):
@@ -76,7 +85,7 @@ async def plan(
     config: Config,
     on_disk: OnDisk,
     network: Network = REAL_NETWORK,
-    discovery: DiscoveryMaker = real_discovery,
+    discovery: DiscoveryMaker = _over_the_network,
 ) -> Plan:
     """Find out how to start.
 
@@ -99,7 +108,7 @@ async def plan(
 async def find_peer_urls(
     config: Config,
     network: Network = REAL_NETWORK,
-    discovery: DiscoveryMaker = real_discovery,
+    discovery: DiscoveryMaker = _over_the_network,
 ) -> Urls:
     """Return where the members of a cluster are, for somebody who is none of them.
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from pyetcd.bootstrap.identity import BootstrapError
+from pyetcd.bootstrap.identity import ClusterFull, DiscoveryError
 from pyetcd.bootstrap.remote import Unreachable
 from pyetcd.cluster import member_id
 from pyetcd.logs import NOTICE
@@ -50,14 +50,6 @@ MAX_BODY_BYTES: Final = 4 << 20
 _KEY_NOT_FOUND: Final = 100
 _KEY_EXISTS: Final = 105
 _CONFIG: Final = "_config"
-
-
-class DiscoveryError(BootstrapError):
-    """The token cannot lead to a cluster with this member; waiting would not help."""
-
-
-class ClusterFull(DiscoveryError):
-    """Enough other members registered before this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,14 @@ class BootstrapError(Exception):
     """This member cannot start: one line, what is wrong and what to type instead."""
 
 
+class DiscoveryError(BootstrapError):
+    """The token cannot lead to a cluster with this member; waiting would not help."""
+
+
+class ClusterFull(DiscoveryError):
+    """Enough other members registered before this one."""
+
+
 def already_bootstrapped(member_id: int, config: Config) -> BootstrapError:
     """Return why a member that the cluster has seen may not start without its log."""
     return BootstrapError(

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
-import aiohttp
+import h11
 
 from pyetcd.cluster import MAX_ID, BadMembers, Member, members_from_peer_json
-from pyetcd.tls import context_for
+from pyetcd.tls import system_context
 from pyetcd.urls import Urls, address
+from raft.transport.dial import address_text, describe
 
 log = logging.getLogger(__name__)
 
@@ -118,24 +120,48 @@ async def same_urls(first: Urls, second: Urls, network: Network) -> bool:
 
 
 async def http_get(url: str, *, tls: SSLContext | None = None) -> Answer:
-    """Get a URL, with `tls` if it is https; the caller limits the time.
+    """Get a URL, with `tls` if it is https; follow nothing, and let the caller limit the time.
 
     Raises Unreachable.
     """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    context = (tls or system_context()) if parts.scheme == "https" else None
     try:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(url, allow_redirects=False, ssl=tls or context_for(url)) as response,
-        ):
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    except OSError as error:
+        reason = describe(error, f"dial tcp {address_text(host, port)}")
+        raise Unreachable(str(reason)) from error
+    try:
+        http = h11.Connection(h11.CLIENT)
+        headers = [("Host", parts.netloc), ("Connection", "close")]
+        head = h11.Request(method="GET", target=parts.path or "/", headers=headers)
+        writer.write((http.send(head) or b"") + (http.send(h11.EndOfMessage()) or b""))
+        return await _read_answer(http, reader)
+    except (h11.RemoteProtocolError, OSError) as error:
+        raise Unreachable(str(error) or type(error).__name__) from error
+    finally:
+        writer.transport.abort()
+
+
+async def _read_answer(http: h11.Connection, reader: asyncio.StreamReader) -> Answer:
+    """Raises Unreachable, h11.RemoteProtocolError or OSError."""
+    status, cluster_id, body = 0, b"", bytearray()
+    while True:
+        match http.next_event():
+            case h11.Response() as head:
+                status = head.status_code
+                cluster_id = dict(head.headers).get(b"x-etcd-cluster-id", b"")
+            case h11.Data(data=data):
+                body += data
                 if len(body) > MAX_BODY_BYTES:
                     raise Unreachable(f"answered with more than {MAX_BODY_BYTES} bytes")
-            cluster_id = response.headers.get("X-Etcd-Cluster-ID", "")
-            return Answer(response.status, cluster_id, bytes(body))
-    except (aiohttp.ClientError, OSError) as error:
-        raise Unreachable(str(error) or type(error).__name__) from error
+            case h11.EndOfMessage():
+                return Answer(status, cluster_id.decode("latin-1"), bytes(body))
+            case h11.ConnectionClosed() | h11.PAUSED:
+                raise Unreachable("closed without an answer")
+            case _:
+                http.receive_data(await reader.read(65536))
 
 
 async def resolve_host(host: str) -> str | None:

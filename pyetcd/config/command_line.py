@@ -8,11 +8,10 @@ Knows single flags only. Touches no file, logs nothing: what must be logged is r
 because the log is set up from the result.
 """
 
-import difflib
 import ipaddress
 import logging
-import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
@@ -144,7 +143,7 @@ def version_text() -> str:
     return (
         f"etcd Version: {ETCD_VERSION}\n"
         f"pyetcd Version: {VERSION}\n"
-        f"Python Version: {platform.python_version()}\n"
+        f"Python Version: {sys.version.split()[0]}\n"
     )
 
 
@@ -294,6 +293,9 @@ def _address(text: str) -> str:
 
 
 def _unknown(name: str) -> str:
+    # Only a mistake needs it: every start would wait for it.
+    import difflib
+
     line = f"flag provided but not defined: -{name}"
     close = difflib.get_close_matches(name, FLAGS, n=1)
     return f"{line}; did you mean -{close[0]}?" if close else f"{line}; see pyetcd -help"

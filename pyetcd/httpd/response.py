@@ -6,7 +6,7 @@ Knows the bytes of HTTP/1.1 and nothing of requests. A stream writes to its conn
 
 import asyncio
 from collections.abc import Callable, Mapping
-from email.utils import formatdate
+from time import gmtime, strftime
 from typing import Final, Protocol
 
 # The reason phrases of Go's net/http, which clients of etcd have seen for years.
@@ -208,7 +208,8 @@ def unframed(framed: bytes) -> bytes:
 
 def date_line(seconds: float) -> bytes:
     """The Date header for a Unix time."""
-    return b"Date: %b\r\n" % formatdate(seconds, usegmt=True).encode()
+    # The names are English: nobody here sets a locale.
+    return strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime(seconds)).encode()
 
 
 def status_line(status: int, *, http10: bool) -> bytes:

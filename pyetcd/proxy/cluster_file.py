@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pyetcd.bootstrap import BootstrapError
 from pyetcd.urls import UrlError, Urls, parse_urls
 
 DIRECTORY: Final = "proxy"
@@ -18,7 +19,7 @@ _FILE: Final = "cluster"
 _FIELD: Final = "PeerURLs"
 
 
-class ClusterFileError(Exception):
+class ClusterFileError(BootstrapError):
     """The file is there and cannot be used: one line, and what to do about it."""
 
 

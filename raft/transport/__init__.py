@@ -5,6 +5,7 @@
 """
 
 from raft.transport.handshake import MemberRemoved
+from raft.transport.listener import Reply
 from raft.transport.local import Events, SnapshotFiles, SnapshotReceiver, Tuning
 from raft.transport.peer import PeerStats
 from raft.transport.transport import Transport
@@ -16,5 +17,6 @@ __all__ = [
     "SnapshotReceiver",
     "Tuning",
     "PeerStats",
+    "Reply",
     "MemberRemoved",
 ]

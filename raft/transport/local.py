@@ -76,6 +76,11 @@ class Tuning:
     # For connecting and the handshake together. A host that is gone answers nothing at all, and
     # must not keep us from noticing that it is back.
     dial_seconds: float = 2.0
+    # For the TLS handshake of who dials us, and then for the head of the request: who connects and
+    # says nothing holds a descriptor so long.
+    handshake_seconds: float = 10.0
+    # Between two requests on one connection: monitors keep theirs.
+    idle_seconds: float = 75.0
     # The wait after the first failed attempt, and the longest; see `Peer`.
     first_backoff_seconds: float = 0.02
     last_backoff_seconds: float = 0.5

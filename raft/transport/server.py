@@ -1,7 +1,7 @@
-"""The peer port: an aiohttp application that others dial, and may add their own routes to.
+"""The peer port: checks who comes in at the door, and hands connections over.
 
-Listens, checks who comes in at the door, and hands connections over: a stream leaves HTTP behind
-with the answer 101. Knows nothing of peers or messages.
+A stream leaves HTTP behind with the answer 101; a snapshot comes as a body. What is asked beside
+that is answered by a page of whoever owns the transport. Knows nothing of peers or messages.
 """
 
 import asyncio
@@ -10,9 +10,7 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from ssl import SSLContext
-from typing import Final
-
-from aiohttp import web
+from typing import TypeAlias
 
 from raft.transport.dial import address_text, describe
 from raft.transport.handshake import (
@@ -29,23 +27,27 @@ from raft.transport.handshake import (
     Hello,
     Refusal,
 )
+from raft.transport.listener import BACKLOG, Listener, Reply, Request
 from raft.transport.local import Local
 from raft.transport.snapshot_door import SnapshotDoor
 from raft.transport.stream import Stream
 
 log = logging.getLogger(__name__)
 
-# Every member dials at once when a large cluster starts, and operators ask meanwhile.
-_BACKLOG: Final = 1024
-# Who connects and then says nothing holds a descriptor so long.
-_HANDSHAKE_SECONDS: Final = 10.0
+# Answers method and path.
+Page: TypeAlias = Callable[[str, str], Reply]
+
+
+def no_page(_method: str, _path: str) -> Reply:
+    """Answer that there is nothing here."""
+    return Reply(404, b"404 page not found\n")
 
 
 class Server:
     """Listens on the peer addresses.
 
     Invariants:
-      1. Nobody gets past `admit` but to `/raft/probing` and the routes of others.
+      1. Nobody gets past `admit` but to `/raft/probing` and the pages.
     """
 
     def __init__(
@@ -53,28 +55,25 @@ class Server:
         local: Local,
         *,
         admit: Callable[[Mapping[str, str]], Hello],
-        accept: Callable[[Hello, asyncio.BaseProtocol], Stream],
+        accept: Callable[[Hello], Stream],
         tls: SSLContext | None,
         wall_clock: Callable[[], float],
     ) -> None:
-        """`admit` and `accept` raise Refusal; `accept` gets the protocol that comes before."""
-        self.app = web.Application()
-        self.app.router.add_get(STREAM_PATH, self._get_stream, allow_head=False)
-        self.app.router.add_post(SNAPSHOT_PATH, self._post_snapshot)
-        self.app.router.add_route("*", PROBING_PATH, self._get_probing)
+        """`admit` and `accept` raise Refusal."""
+        # Answers what the transport does not.
+        self.page: Page = no_page
         self._door = SnapshotDoor(local)
         self._admit = admit
         self._accept = accept
         self._tls = tls
         self._wall_clock = wall_clock
-        self._stop_seconds = local.tuning.stop_seconds
         self._headers = {
             CLUSTER_HEADER: f"{local.cluster_id:x}",
             VERSION_HEADER: local.server_version,
             PROTOCOL_HEADER: PROTOCOL_VERSION,
         }
-        self._runner: web.AppRunner | None = None
-        self._listeners: list[asyncio.Server] = []
+        self._listener = Listener(self._answer, tuning=local.tuning, wall_clock=wall_clock)
+        self._is_started = False
         # The texts of refusals that are logged already, by sender as it calls itself.
         self._logged: dict[str, str] = {}
 
@@ -87,7 +86,7 @@ class Server:
 
         Raises OSError, whose text names the address.
         """
-        assert self._runner is None, "started twice"
+        assert not self._is_started, "started twice"
         sockets: list[socket.socket] = []
         try:
             for host, port in addresses:
@@ -96,95 +95,66 @@ class Server:
             for sock in sockets:
                 sock.close()
             raise
+        self._is_started = True
         bound = [sock.getsockname()[:2] for sock in sockets]
-        self._runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            shutdown_timeout=self._stop_seconds,
-            # Else a body that nobody reads is waited for even when its sender has gone.
-            lingering_time=0,
-        )
-        await self._runner.setup()
         for sock, address in zip(sockets, addresses, strict=True):
-            tls = None if address in plain else self._tls
-            await self._serve(sock, tls)
+            await self._listener.serve(sock, None if address in plain else self._tls)
         return bound
 
-    async def _serve(self, sock: socket.socket, tls: SSLContext | None) -> None:
-        # Not an aiohttp site: those have no limit for the handshake.
-        assert self._runner is not None, "served before it was started"
-        server = self._runner.server
-        assert server is not None, "no server in the runner"
-        self._listeners.append(
-            await asyncio.get_running_loop().create_server(
-                server,
-                sock=sock,
-                ssl=tls,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=None if tls is None else _HANDSHAKE_SECONDS,
-            )
-        )
-
-    async def stop_listening(self) -> None:
+    def stop_listening(self) -> None:
         """Close the ports, and give up a snapshot that is coming in."""
         self._door.cancel()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        self._listener.stop_listening()
 
     async def stop(self) -> None:
         """Close every connection that is still HTTP."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.stop()
         self._door.close()
 
     # --------------------------------------------------------------------------------- routes
 
-    async def _get_stream(self, request: web.Request) -> web.Response:
-        protocol = request.protocol
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            return web.Response()  # gone already
+    async def _answer(self, request: Request) -> Reply | None:
+        path, method = request.path, request.method
+        if path == STREAM_PATH:
+            return self._get_stream(request) if method == "GET" else _only("GET")
+        if path == SNAPSHOT_PATH:
+            return await self._post_snapshot(request) if method == "POST" else _only("POST")
+        if path == PROBING_PATH:
+            return self._get_probing()
+        return self.page(method, path)
+
+    def _get_stream(self, request: Request) -> Reply | None:
+        if request.is_gone:
+            return None
         try:
             hello = self._admit(request.headers)
             if request.headers.get("Upgrade", "").lower() != UPGRADE:
                 raise Refusal(426, f"{STREAM_PATH} needs the header Upgrade: {UPGRADE}")
-            stream = self._accept(hello, protocol)
+            if not request.can_switch():
+                raise Refusal(400, f"{STREAM_PATH} takes no body")
+            stream = self._accept(hello)
         except Refusal as refusal:
             return self._refuse(request, refusal)
         self._logged.pop(f"{hello.sender:x}", None)
         headers = {"Connection": "Upgrade", "Upgrade": UPGRADE, **self._headers}
-        lines = [f"{name}: {value}" for name, value in headers.items()]
-        head = "\r\n".join(["HTTP/1.1 101 Switching Protocols", *lines, "", ""])
-        transport.write(head.encode("latin-1"))
-        # No turn of the loop in between: what arrives from here on is the stream's. aiohttp
-        # believes this request to be under way until the connection is lost.
-        stream.take_over(transport, b"")
-        await asyncio.wait([stream.lost])
-        return web.Response()
+        # No turn of the loop in between: what arrives from here on is the stream's.
+        stream.take_over(*request.switch(headers))
+        return None
 
-    async def _post_snapshot(self, request: web.Request) -> web.StreamResponse:
+    async def _post_snapshot(self, request: Request) -> Reply:
         try:
             hello = self._admit(request.headers)
-            await self._door.receive(
-                hello, request.headers.get(ENVELOPE_HEADER, ""), request.content
-            )
+            await self._door.receive(hello, request.headers.get(ENVELOPE_HEADER, ""), request.read)
         except Refusal as refusal:
-            return await self._refuse_body(request, refusal)
-        except Exception as error:
-            # A bug, or corrupt state: aiohttp would answer 500 and carry on.
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "while receiving a snapshot", "exception": error}
-            )
-            raise
-        return web.Response(status=204, headers=self._headers)
+            return self._refuse(request, refusal)
+        return Reply(204, headers=self._headers)
 
-    async def _get_probing(self, request: web.Request) -> web.Response:
+    def _get_probing(self) -> Reply:
         # To the letter of etcd, whose members ask each other this: monitors may do so, too.
         now = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return web.Response(text=f'{{"OK":true,"Now":"{now}"}}\n')
+        return Reply(200, f'{{"OK":true,"Now":"{now}"}}\n'.encode())
 
-    def _refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
+    def _refuse(self, request: Request, refusal: Refusal) -> Reply:
         text = str(refusal)
         sender = request.headers.get(SENDER_HEADER, "")[:16]
         if self._logged.get(sender) != text:
@@ -195,24 +165,11 @@ class Server:
         headers = dict(self._headers)
         if refusal.status == 426:
             headers["Upgrade"] = UPGRADE
-        headers["Connection"] = "close"
-        return web.Response(status=refusal.status, text=text + "\n", headers=headers)
+        return Reply(refusal.status, f"{text}\n".encode(), headers=headers, is_last=True)
 
-    async def _refuse_body(self, request: web.Request, refusal: Refusal) -> web.StreamResponse:
-        """Answer, and read on until the sender has seen it and closes.
 
-        To close first would be a reset, by which the sender may lose the answer.
-        """
-        response = self._refuse(request, refusal)
-        try:
-            async with asyncio.timeout(self._stop_seconds):
-                await response.prepare(request)
-                await response.write_eof()
-                while await request.content.readany():
-                    pass
-        except (OSError, web.RequestPayloadError):
-            pass  # closed, or given up: TimeoutError is an OSError
-        return response
+def _only(method: str) -> Reply:
+    return Reply(405, b"Method Not Allowed\n", headers={"Allow": method})
 
 
 async def _listen(host: str, port: int) -> socket.socket:
@@ -232,7 +189,7 @@ async def _listen(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setblocking(False)
         sock.bind(address)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise describe(error, f"{what}: bind") from None

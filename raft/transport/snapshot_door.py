@@ -7,16 +7,15 @@ that memory holds a few pieces and no more. Knows nothing of what a snapshot hol
 import asyncio
 import base64
 import logging
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-
-from aiohttp import StreamReader
-from aiohttp.web import RequestPayloadError
 
 from raft.codec import DecodeError, decode_envelopes
 from raft.entry import SnapshotMeta
 from raft.errors import RaftError
 from raft.messages import Envelope, InstallSnapshot
 from raft.transport.handshake import ENVELOPE_HEADER, Hello, Refusal
+from raft.transport.listener import CutOff
 from raft.transport.local import Local, SnapshotFiles, SnapshotReceiver
 from raft.transport.snapshot_sender import limit
 
@@ -46,16 +45,18 @@ class SnapshotDoor:
         """Receive no more; the thread ends with what it is doing."""
         self._thread.shutdown(wait=False)
 
-    async def receive(self, hello: Hello, header: str, content: StreamReader) -> None:
-        """Take the snapshot in `content`, which `header` names. Raises Refusal."""
+    async def receive(
+        self, hello: Hello, header: str, read: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        """Take the snapshot that `read` has, which `header` names. Raises Refusal."""
         envelope, meta = _read_header(hello, header, member_id=self._local.member_id)
         if self._task is not None:
             raise Refusal(503, "another snapshot is being received")
         log.info("receiving the snapshot at index %d from %x", meta.index, hello.sender)
         self._task = asyncio.current_task()
         try:
-            committed = await self._receive(content)
-        except (RequestPayloadError, ConnectionError) as error:
+            committed = await self._receive(read)
+        except CutOff as error:
             # Nobody is left to read this answer.
             raise Refusal(400, f"snapshot {meta.id} was cut off: {error}") from error
         except RaftError as error:
@@ -67,17 +68,17 @@ class SnapshotDoor:
         if committed != meta:
             raise Refusal(422, f"these bytes are snapshot {committed.id}, not {meta.id}")
         log.info("received the snapshot at index %d from %x", meta.index, hello.sender)
-        # From a callback of the loop's own, whose exceptions aiohttp cannot catch.
+        # From a callback of the loop's own, whose exceptions a request's task cannot catch.
         asyncio.get_running_loop().call_soon(self._local.events.on_envelopes, [envelope])
 
-    async def _receive(self, content: StreamReader) -> SnapshotMeta:
+    async def _receive(self, read: Callable[[], Awaitable[bytes]]) -> SnapshotMeta:
         loop = asyncio.get_running_loop()
         receiving = _Receiving(self._local.files)
         try:
             await loop.run_in_executor(self._thread, receiving.begin)
             while True:
                 async with limit(self._local.tuning.stall_seconds, "read"):
-                    data = await content.readany()
+                    data = await read()
                 if not data:
                     break
                 await loop.run_in_executor(self._thread, receiving.write, data)

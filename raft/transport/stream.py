@@ -61,7 +61,8 @@ class Stream(asyncio.Protocol):
 
     Invariants:
       1. `on_lost` is called exactly once, with the reason, and nothing after it.
-      2. A stream that is closed is gone after `max_silent_ticks` ticks at the latest.
+      2. A stream that is closed hands on nothing more, and is gone after `max_silent_ticks`
+         ticks at the latest.
     """
 
     def __init__(
@@ -72,12 +73,8 @@ class Stream(asyncio.Protocol):
         max_frame_bytes: int,
         max_silent_ticks: int,
         streams: set["Stream"],
-        before: asyncio.BaseProtocol | None = None,
     ) -> None:
-        """Belongs to `streams` while it has a connection.
-
-        `before` had the connection for the handshake, and is told when it is lost.
-        """
+        """Belongs to `streams` while it has a connection."""
         self.age_ticks = 0
         self.lost = asyncio.get_running_loop().create_future()
         self._on_frames = on_frames
@@ -85,10 +82,10 @@ class Stream(asyncio.Protocol):
         self._frames = FrameReader(max_frame_bytes)
         self._max_silent_ticks = max_silent_ticks
         self._streams = streams
-        self._before = before
         self._transport: asyncio.Transport | None = None
         self._silent_ticks = 0
         self._has_written = False
+        self._is_closing = False
         self._reason = ""
 
     def take_over(self, transport: asyncio.Transport, received: bytes) -> None:
@@ -110,13 +107,23 @@ class Stream(asyncio.Protocol):
         assert payload, "an empty frame carries no message"
         self._has_written = True
         # uvloop raises for a write to what is closed, before it has told that it is lost.
-        if not self._transport.is_closing():
+        if not self._is_closing and not self._transport.is_closing():
             self._transport.write(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
 
     def close(self, reason: str) -> None:
-        """Close once everything written has been sent."""
+        """Close once the other side has everything that was written.
+
+        It closes when it sees our end. To close first would be a reset if a sign of its life were
+        on its way, by which it could lose what it has not read yet.
+        """
         self._reason = self._reason or reason
-        if self._transport is not None:
+        if self._transport is None or self._is_closing:
+            return
+        self._is_closing = True
+        self._silent_ticks = 0
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        else:
             self._transport.close()
 
     def abort(self, reason: str) -> None:
@@ -135,13 +142,15 @@ class Stream(asyncio.Protocol):
         self._silent_ticks += 1
         if self._silent_ticks > self._max_silent_ticks:
             self.abort("nothing heard for too long")
-        elif not self._has_written and not self.write_buffer_bytes:
+        elif not self._has_written and not self._is_closing and not self.write_buffer_bytes:
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.write(_ALIVE)
         self._has_written = False
 
     def data_received(self, data: bytes) -> None:
         """Hand on the frames that have become complete."""
+        if self._is_closing:
+            return
         self._silent_ticks = 0
         try:
             frames = self._frames.feed(data)
@@ -154,8 +163,6 @@ class Stream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who holds on to this stream."""
         self._streams.discard(self)
-        if self._before is not None:
-            self._before.connection_lost(exc)
         if not self.lost.done():
             self.lost.set_result(None)
         self._on_lost(self, self._reason or (str(exc) if exc is not None else "closed by peer"))

@@ -13,14 +13,12 @@ from random import Random
 from ssl import SSLContext
 from typing import Final
 
-from aiohttp import web
-
 from raft.codec import DecodeError, decode_envelopes
 from raft.messages import Envelope, InstallSnapshot
 from raft.transport.handshake import Hello, Refusal, admit
 from raft.transport.local import Events, Local, SnapshotFiles, Tuning
 from raft.transport.peer import Peer, PeerStats
-from raft.transport.server import Server
+from raft.transport.server import Page, Server
 from raft.transport.snapshot_sender import SnapshotSender
 from raft.transport.stream import Stream
 
@@ -82,10 +80,9 @@ class Transport:
         self._ticker: asyncio.TimerHandle | None = None
         self._is_running = False
 
-    @property
-    def app(self) -> web.Application:
-        """The application behind the peer port; routes may be added to it until `start`."""
-        return self._server.app
+    def serve_page(self, page: Page) -> None:
+        """Have `page` answer what is asked on the peer port and is none of the transport's own."""
+        self._server.page = page
 
     # ------------------------------------------------------------------------- start and stop
 
@@ -113,7 +110,7 @@ class Transport:
         self._is_running = False
         if self._ticker is not None:
             self._ticker.cancel()
-        await self._server.stop_listening()
+        self._server.stop_listening()
         self._snapshots.stop()
         for peer_id in list(self._peers):
             self._drop_peer(peer_id, "this member stops")
@@ -213,7 +210,7 @@ class Transport:
             removed=self._removed,
         )
 
-    def _accept(self, hello: Hello, before: asyncio.BaseProtocol) -> Stream:
+    def _accept(self, hello: Hello) -> Stream:
         peer = self._peers.get(hello.sender)
         if peer is None:
             if sum(peer.is_guest for peer in self._peers.values()) >= MAX_GUESTS:
@@ -229,7 +226,6 @@ class Transport:
             max_frame_bytes=tuning.max_frame_bytes,
             max_silent_ticks=tuning.silent_ticks,
             streams=self._local.streams,
-            before=before,
         )
         peer.accept(stream)
         return stream

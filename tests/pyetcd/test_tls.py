@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import ssl
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,24 +251,3 @@ def test_context_for_is_of_the_system_where_it_is_needed():
     assert context is system_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
-
-
-@pytest.mark.slow
-def test_command_imports_aiohttp_without_authorities_and_restores_ssl():
-    """What was left out for a quick start is back for whoever asks for it."""
-    script = (
-        "import ssl\n"
-        "from pyetcd.__main__ import _import_aiohttp\n"
-        "load = ssl.SSLContext.load_default_certs\n"
-        "_import_aiohttp()\n"
-        "assert ssl.SSLContext.load_default_certs is load\n"
-        "from aiohttp import connector\n"
-        "print(connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509_ca'])\n"
-        "from pyetcd.tls import system_context\n"
-        "fresh = ssl.create_default_context().cert_store_stats()\n"
-        "assert system_context().cert_store_stats() == fresh\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)

@@ -6,8 +6,9 @@ import logging
 import socket
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
+from raft.transport import Reply
 from tests.raft.transport.conftest import Run
 from tests.raft.transport.members import Member, cluster, heartbeat, until
 
@@ -85,15 +86,15 @@ def test_server_probing_tells_the_clock(run: Run) -> None:
 def test_server_serves_the_routes_of_others(run: Run) -> None:
     """Operators' routes live on the same port, beside the streams."""
 
-    async def members(_: web.Request) -> web.Response:
-        return web.Response(text="[]")
+    def page(method: str, path: str) -> Reply:
+        return Reply(200, f"{method} {path}".encode())
 
     async def scenario() -> None:
         a, b = Member(1), Member(2)
-        a.transport.app.router.add_get("/members", members)
+        a.transport.serve_page(page)
         async with cluster(a, b), ClientSession() as session:
             async with session.get(f"{a.url}/members") as response:
-                assert await response.text() == "[]"
+                assert await response.text() == "GET /members"
             async with session.head(f"{a.url}/raft/stream") as response:
                 assert response.status == 405
 
@@ -106,14 +107,12 @@ def test_server_forgets_a_connection_whose_stream_is_lost(run: Run) -> None:
     async def scenario() -> None:
         a, b = Member(1), Member(2)
         async with cluster(a, b):
-            runner = a.transport._server._runner
-            assert runner is not None
-            assert runner.server is not None
+            connections = a.transport._server._listener.connections
             for _ in range(3):
                 await b.transport.stop()
                 await until(lambda: a.streams_lost)
                 a.streams_lost.clear()
-                await until(lambda: runner.server is not None and not runner.server.connections)
+                await until(lambda: not connections)
                 await b.restart()
                 b.add(a)
                 await b.reach(a)

@@ -61,6 +61,9 @@ class FakeTransport:
         self.buffered = 0
         self.is_closed = False
         self.is_aborted = False
+        # Whether one direction can be closed; TLS cannot do that.
+        self.has_halves = True
+        self.has_ended = False
 
     def set_protocol(self, _: asyncio.BaseProtocol) -> None:
         pass
@@ -70,6 +73,12 @@ class FakeTransport:
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
+
+    def can_write_eof(self) -> bool:
+        return self.has_halves
+
+    def write_eof(self) -> None:
+        self.has_ended = True
 
     def close(self) -> None:
         self.is_closed = True
@@ -84,7 +93,7 @@ class FakeTransport:
 class Fixture:
     """A stream over a fake connection. Made inside a running loop."""
 
-    def __init__(self, before: asyncio.BaseProtocol | None = None) -> None:
+    def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.lost: list[str] = []
         self.streams: set[Stream] = set()
@@ -95,7 +104,6 @@ class Fixture:
             max_frame_bytes=MAX,
             max_silent_ticks=3,
             streams=self.streams,
-            before=before,
         )
 
     def connect(self, received: bytes = b"") -> None:
@@ -172,6 +180,27 @@ def test_stream_silent_for_too_long_is_aborted(run: Run) -> None:
     in_loop(run, body)
 
 
+@pytest.mark.parametrize("has_halves", [True, False])
+def test_stream_closes_its_own_half_and_waits_for_the_other(run: Run, has_halves: bool) -> None:
+    """What was written must not be lost by a reset; nothing is written or handed on after it."""
+
+    def body() -> None:
+        f = Fixture()
+        f.transport.has_halves = has_halves
+        f.connect()
+        f.stream.close("removed")
+        f.stream.close("again")
+        assert (f.transport.has_ended, f.transport.is_closed) == (has_halves, not has_halves)
+        f.stream.write(b"late")
+        f.stream.tick()
+        f.stream.data_received(frame(b"late"))
+        assert (f.transport.written, f.frames, f.lost) == ([], [], [])
+        f.stream.connection_lost(None)
+        assert f.lost == ["removed"]
+
+    in_loop(run, body)
+
+
 def test_stream_closed_to_a_peer_that_does_not_read_is_aborted(run: Run) -> None:
     """Flushing at the end is bounded too, and an empty frame is no part of it."""
 
@@ -200,27 +229,5 @@ def test_stream_with_a_frame_too_large_is_aborted(run: Run) -> None:
         assert f.transport.is_aborted
         f.stream.connection_lost(None)
         assert f.lost == ["a frame of 1195725856 bytes, more than 1000"]
-
-    in_loop(run, body)
-
-
-def test_stream_lost_tells_the_protocol_before_it(run: Run) -> None:
-    """Whoever had the connection for the handshake cleans up when it is lost."""
-
-    class Before(asyncio.Protocol):
-        seen: list[Exception | None] = []
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.seen.append(exc)
-
-    def body() -> None:
-        before = Before()
-        f = Fixture(before)
-        f.connect()
-        error = OSError("reset by peer")
-        f.stream.connection_lost(error)
-        assert before.seen == [error]
-        assert f.lost == ["reset by peer"]
-        assert f.stream.lost.done()
 
     in_loop(run, body)

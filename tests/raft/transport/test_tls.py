@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.raft.transport.conftest import Run
-from tests.raft.transport.members import Member, cluster, heartbeat, install, until
+from tests.raft.transport.members import QUICK, Member, cluster, heartbeat, install, until
 
 # Made for these tests and good for nothing else: 127.0.0.1, signed by itself, until 2100.
 KEY_AND_CERTIFICATE = """\
@@ -79,15 +80,13 @@ def test_tls_without_trust_connects_nobody(run: Run, pem: Path) -> None:
     run(scenario())
 
 
-def test_tls_peer_port_drops_whoever_does_not_shake_hands(
-    run: Run, pem: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tls_peer_port_drops_whoever_does_not_shake_hands(run: Run, pem: Path) -> None:
     """A client that connects and is silent does not hold its descriptor for ever."""
-    monkeypatch.setattr("raft.transport.server._HANDSHAKE_SECONDS", 0.05)
 
     async def scenario() -> None:
         server, client = contexts(pem, trust=True)
-        a = Member(1, server_tls=server, client_tls=client)
+        tuning = replace(QUICK, handshake_seconds=0.05)
+        a = Member(1, tuning=tuning, server_tls=server, client_tls=client)
         async with cluster(a):
             reader, writer = await asyncio.open_connection("127.0.0.1", a.port)
             try:

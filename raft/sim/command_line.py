@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from raft.sim.simulation import Outcome, Verdict
@@ -27,6 +27,8 @@ class Program(Generic[W]):
     simulate: Callable[[W, Say | None], Outcome]
     # Whose loggers say much of what is expected here.
     loggers: tuple[str, ...]
+    # The world of --steady, whose speed is compared from one day to the next.
+    draw_steady: Callable[[int], W] | None = None
 
 
 def run(program: Program[W]) -> int:
@@ -34,6 +36,10 @@ def run(program: Program[W]) -> int:
     arguments = _parse(program)
     for name in program.loggers:
         logging.getLogger(name).addHandler(logging.NullHandler())
+    if arguments.steady:
+        assert program.draw_steady is not None, f"{program.name} has no --steady"
+        replay = f"{program.name} --steady "
+        program = replace(program, draw=program.draw_steady, replay=replay)
     if arguments.seed is not None:
         return _replay(program, arguments.seed, verbose=not arguments.quiet)
     return _run_many(program, arguments.first, arguments.seeds, arguments.seconds)
@@ -45,6 +51,7 @@ class _Arguments(argparse.Namespace):
     seeds: int
     first: int
     seconds: float
+    steady: bool
 
 
 def _parse(program: Program[W]) -> _Arguments:
@@ -54,6 +61,11 @@ def _parse(program: Program[W]) -> _Arguments:
     parser.add_argument("--seeds", type=int, default=0, help="how many; 0 for no end (default)")
     parser.add_argument("--first", type=_seed, default=1, help="a number, or a commit's hash")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so many; 0 never")
+    steady = "no troubles, and a steady load: to measure the speed"
+    if program.draw_steady is None:
+        parser.set_defaults(steady=False)
+    else:
+        parser.add_argument("--steady", action="store_true", help=steady)
     return parser.parse_args(namespace=_Arguments())
 
 

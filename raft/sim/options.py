@@ -131,6 +131,11 @@ def parse(text: str) -> Options:
     return Options(**values)
 
 
+def draw_steady(seed: int) -> Options:
+    """Return three voters without troubles, and five clients that pause for 0.1 s at a time."""
+    return Options(seed, servers=3, clients=5, think_us=100 * MILLISECOND)
+
+
 def draw(seed: int) -> Options:
     """Return the world of this seed."""
     rng = random.Random(f"options {seed}")

@@ -16,6 +16,8 @@ from types import FunctionType, ModuleType
 from typing import Final
 
 RAFT: Final = "raft.sim"
+# The worlds of `python -m raft.sim --contested`.
+CONTESTED: Final = "raft.sim --contested"
 PYETCD: Final = "pyetcd.sim"
 
 

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from raft.sim import Options, Outcome, Program, Say, Verdict, draw, parse, run, simulate
+from raft.sim import (
+    Options,
+    Outcome,
+    Program,
+    Say,
+    Verdict,
+    draw,
+    draw_contested,
+    parse,
+    run,
+    simulate,
+)
 from raft.sim.chance import below
 from raft.sim.errors import EXIT_CRASH, EXIT_STUCK, EXIT_UNSAFE
 from raft.sim.simulation import Simulation
@@ -48,6 +59,14 @@ def test_world_without_troubles_answers_every_client() -> None:
     assert outcome.counts["changes"] > 20
     assert outcome.counts["changes not answered"] == 0
     assert outcome.counts["lost"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(700, 705))
+def test_contested_world_passes(seed: int) -> None:
+    """Leaders come and go; nothing is lost."""
+    outcome = simulate(draw_contested(seed))
+    assert outcome.verdict is Verdict.PASSED, outcome.problem
 
 
 @pytest.mark.slow
@@ -171,7 +190,7 @@ def _program(verdict: Verdict) -> Program[str]:
         return Outcome(Options(1), verdict, "", "", 10.0, Counter(), 3)
 
     words = ("sim", "", "make sim SEED=")
-    return Program(*words, "drawn {}".format, simulate, (), "steady {}".format)
+    return Program(*words, "drawn {}".format, simulate, (), {"steady": "steady {}".format})
 
 
 def test_chance_is_that_of_the_standard_library() -> None:

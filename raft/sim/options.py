@@ -167,6 +167,25 @@ def draw_contested(seed: int) -> Options:
     )
 
 
+def draw_flipped(seed: int) -> Options:
+    """Return a short world in which bits flip on disks, and processes start again soon after."""
+    choice = random.Random(f"flipped {seed}").choice
+    return Options(
+        seed,
+        # Of five, two may be refused their disks.
+        servers=5,
+        fault_seconds=8,
+        segment_bytes=choice((4096, 16384)),
+        snapshot_entries=choice((50, 200)),
+        # Little is written: a flip often hits the last record, whose end a start has to judge.
+        clients=choice((1, 3)),
+        think_us=choice((100, 300)) * MILLISECOND,
+        flip_seconds=choice((0.3, 1.0)),
+        kill_seconds=choice((0.5, 1.0)),
+        write_us=choice((0, 1)) * MILLISECOND,
+    )
+
+
 def draw(seed: int) -> Options:
     """Return the world of this seed."""
     rng = random.Random(f"options {seed}")

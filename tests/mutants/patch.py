@@ -16,8 +16,9 @@ from types import FunctionType, ModuleType
 from typing import Final
 
 RAFT: Final = "raft.sim"
-# The worlds of `python -m raft.sim --contested`.
+# Other kinds of worlds, by their flags.
 CONTESTED: Final = "raft.sim --contested"
+FLIPPED: Final = "raft.sim --flipped"
 PYETCD: Final = "pyetcd.sim"
 
 

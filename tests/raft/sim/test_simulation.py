@@ -17,6 +17,7 @@ from raft.sim import (
     Verdict,
     draw,
     draw_contested,
+    draw_flipped,
     parse,
     run,
     simulate,
@@ -66,6 +67,14 @@ def test_world_without_troubles_answers_every_client() -> None:
 def test_contested_world_passes(seed: int) -> None:
     """Leaders come and go; nothing is lost."""
     outcome = simulate(draw_contested(seed))
+    assert outcome.verdict is Verdict.PASSED, outcome.problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(700, 710))
+def test_flipped_world_passes(seed: int) -> None:
+    """A disk that was spoiled is refused, or nothing is missing."""
+    outcome = simulate(draw_flipped(seed))
     assert outcome.verdict is Verdict.PASSED, outcome.problem
 
 

@@ -82,7 +82,6 @@ mutants: $(TOOLS)
 bench: compile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m scripts.bench
-	$(BIN)/python -m scripts.raft_bench
 	$(BIN)/python -m scripts.scaling
 
 docs: $(RUNTIME)

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
@@ -345,13 +346,18 @@ def _layout(
     names = tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
     assert len(names) == len(checks), f"{kind}: {len(names)} fields, {len(checks)} checks"
 
-    def fields(message: _T) -> tuple[object, ...]:
-        return tuple([getattr(message, name) for name in names])
-
     make: Any = kind
-    layout = _Layout(tag, kind.__name__, make, fields, checks, check_all)
+    layout = _Layout(tag, kind.__name__, make, _getter(names), checks, check_all)
     assert tag not in _BY_TAG, f"two messages have tag {tag}"
     _BY_TAG[tag] = _LAYOUTS[kind] = layout
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[object, ...]]:
+    """Return what takes these fields out of a message."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    # `attrgetter` gives one field as it is, and refuses to give none.
+    return lambda message: tuple([getattr(message, name) for name in names])
 
 
 # A tag is never used again for another class or other fields: that takes a new FRAME_VERSION.

@@ -157,16 +157,23 @@ class Progress:
     def check(self) -> None:
         """Assert the invariants above."""
         assert self.match_index < self.next_index, f"{self.match_index} !< {self.next_index}"
-        ends = [last_index for last_index, _ in self._inflight]
-        assert not ends or self.state is ProgressState.REPLICATE, f"{ends} in {self.state}"
-        assert ends == sorted(set(ends)), f"in flight out of order: {ends}"
-        assert not ends or ends[0] > self.match_index, f"{ends} at match {self.match_index}"
-        assert not ends or ends[-1] < self.next_index, f"{ends} at next {self.next_index}"
-        size_bytes = sum(size for _, size in self._inflight)
-        assert size_bytes == self._inflight_bytes, f"{size_bytes} != {self._inflight_bytes}"
+        if self._inflight:
+            self._check_inflight()
+        else:
+            assert self._inflight_bytes == 0, f"0 != {self._inflight_bytes}"
         is_snapshot = self.state is ProgressState.SNAPSHOT
         pending = self.pending_snapshot_index
         assert is_snapshot == (pending > 0), f"pending snapshot {pending} in {self.state}"
+
+    def _check_inflight(self) -> None:
+        inflight, end, size_bytes = self._inflight, self.match_index, 0
+        assert self.state is ProgressState.REPLICATE, f"{inflight} in {self.state}"
+        for last_index, size in inflight:
+            assert last_index > end, f"{inflight} out of order, match {self.match_index}"
+            end = last_index
+            size_bytes += size
+        assert end < self.next_index, f"{inflight} at next {self.next_index}"
+        assert size_bytes == self._inflight_bytes, f"{size_bytes} != {self._inflight_bytes}"
 
     def _reset(self, state: ProgressState, next_index: int) -> None:
         self.state = state

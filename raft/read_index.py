@@ -86,8 +86,9 @@ class ReadQueue:
 
     def check(self) -> None:
         """Assert the invariants above."""
-        rounds = [read_round for read_round, _ in self._reads]
-        assert rounds == sorted(rounds), f"rounds of waiting reads fall: {rounds}"
-        assert not rounds or rounds[-1] <= self.round + 1, f"{rounds} beyond {self.round} + 1"
-        latest = max(self._answered.values(), default=0)
-        assert latest <= self.round, f"round {latest} answered, {self.round} begun"
+        if self._reads:
+            rounds = [read_round for read_round, _ in self._reads]
+            assert rounds == sorted(rounds), f"rounds of waiting reads fall: {rounds}"
+            assert rounds[-1] <= self.round + 1, f"{rounds} beyond {self.round} + 1"
+        for server, answered in self._answered.items():
+            assert answered <= self.round, f"{server:x} answered {answered}, {self.round} begun"

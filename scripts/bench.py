@@ -1,10 +1,12 @@
-"""A fixed workload on three local members: operations per second, latencies, fsyncs per write.
+"""Operations per second of three local members, and entries per second of `raft.Node` alone.
 
-Compare its numbers only with its own, from the same machine: the members and the clients here
-share its processors. Each connection has one request outstanding. `make bench` runs it;
-`PYETCD_COMMAND` names another server of the same API.
+The members have a fixed workload; latencies and fsyncs per write are shown as well. Compare its
+numbers only with its own, from the same machine: the members and the clients here share its
+processors. Each connection has one request outstanding. `PYETCD_COMMAND` names another server of
+the same API. `raft.Node` is measured beside PySyncObj, see `scripts.raft_bench`.
 """
 
+import argparse
 import asyncio
 import random
 import re
@@ -17,6 +19,7 @@ from typing import NamedTuple, cast
 import httptools
 import uvloop
 
+from scripts import raft_bench
 from tests.cluster.processes import Cluster, Member
 
 KEYS = 1_000
@@ -136,7 +139,7 @@ def report(workload: Workload, cluster: Cluster) -> str:
     return f"{workload.name:16} {rate:9,.0f} {p50:9.2f} {p99:9.2f} {flushed:>13}"
 
 
-def main() -> None:
+def measure_server() -> None:
     """Run all workloads on one fresh cluster and print the table."""
     with tempfile.TemporaryDirectory() as directory, Cluster(Path(directory)) as cluster:
         leader = cluster.leader()
@@ -145,6 +148,28 @@ def main() -> None:
         print(f"{'':16} {'op/s':>9} {'p50 ms':>9} {'p99 ms':>9} {'fsyncs/write':>13}")
         for workload in WORKLOADS:
             print(report(workload, cluster), flush=True)
+
+
+def measure_raft() -> None:
+    """Print the table of raft.Node and PySyncObj."""
+    for line in raft_bench.table():
+        print(line, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what is asked for: both, one after the other, unless it is only one."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
+    parser.add_argument("--only", choices=("server", "raft"), help="leave the other one out")
+    only = parser.parse_args(arguments).only
+    if only != "server":
+        # Before the minute that the members take.
+        raft_bench.require_other()
+    if only != "raft":
+        measure_server()
+    if only is None:
+        print()
+    if only != "server":
+        measure_raft()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ server would, and counts what it applies. Each pair of columns promises the same
 a power cut, or everything that was acknowledged does. PySyncObj never flushes its journal while it
 runs; for the durable column it is made to, once for all entries that arrived together, before it
 acknowledges or commits them. In the other, it has no journal at all, and `raft.Node` writes its
-files all the same. Needs `pip install -e '.[bench]'`.
+files all the same. `scripts.bench` prints the table; the command line here is that of the servers.
 """
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import os
 import random
@@ -18,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from statistics import median_low
 from typing import IO, Any
 
 import uvloop
@@ -36,6 +38,15 @@ PAYLOAD = b"v" * 64
 ELECTION_SECONDS = 20.0
 # Snapshots would measure something else: no run is long enough to need one.
 NEVER = 10**9
+DURABLE = "durable"
+# What else the machine does should not hit one of the two alone.
+ROUNDS = 3
+MISSING = """\
+PySyncObj, which raft.Node is measured against, is not installed. Type
+
+    .venv/bin/python -m pip install -e '.[bench]'
+
+or measure the members alone: .venv/bin/python -m scripts.bench --only server"""
 
 
 class UnflushedFiles(DiskFiles):
@@ -183,7 +194,7 @@ def _flush_before_acknowledging(kind: Any) -> None:
     setattr(kind, name, flush_and_answer)
 
 
-def measure(kind: str, *, durable: bool) -> int:
+def measure(kind: str, promise: str) -> int:
     """Start three servers, wait for what the leader says, end them."""
     with tempfile.TemporaryDirectory() as root:
         ports = [free_port() for _ in range(3)]
@@ -192,7 +203,7 @@ def measure(kind: str, *, durable: bool) -> int:
             directory = Path(root) / str(server_id)
             directory.mkdir()
             words = [kind, str(server_id), str(directory), *map(str, ports)]
-            words += ["--durable"] if durable else []
+            words += ["--durable"] if promise == DURABLE else []
             command = [sys.executable, "-m", "scripts.raft_bench", "--serve", *words]
             servers.append(subprocess.Popen(command, stdout=subprocess.PIPE))
         try:
@@ -220,27 +231,37 @@ def _first_line(outputs: list[IO[bytes]]) -> int:
     return int(lines[0])
 
 
+def require_other(find: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """End the program, and say what to type, if there is nothing to compare with."""
+    if find("pysyncobj") is None:
+        sys.exit(MISSING)
+
+
+def table(measure: Callable[[str, str], int] = measure) -> Iterator[str]:
+    """Measure both, in turn, and yield the table line by line, of medians."""
+    yield f"{'entries/s':16} {'raft.Node':>10} {'PySyncObj':>10} {'ratio':>6}"
+    for promise in (DURABLE, "not durable"):
+        rounds = [(measure("node", promise), measure("pysyncobj", promise)) for _ in range(ROUNDS)]
+        ours, theirs = map(median_low, zip(*rounds, strict=True))
+        yield f"{promise:16} {ours:10,} {theirs:10,} {ours / max(theirs, 1):6.1f}"
+
+
 def main() -> None:
-    """Print the table; or be one of the servers."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", choices=("node", "pysyncobj"), help=argparse.SUPPRESS)
-    parser.add_argument("--durable", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("server", nargs="*", help=argparse.SUPPRESS)
+    """Be one of the servers."""
+    parser = argparse.ArgumentParser(description="one server of what scripts.bench measures")
+    parser.add_argument("--serve", choices=("node", "pysyncobj"), required=True)
+    parser.add_argument("--durable", action="store_true")
+    parser.add_argument("server_id", type=int)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("ports", type=int, nargs="+")
     options = parser.parse_args()
-    if options.serve:
-        server_id, directory, *ports = options.server
-        arguments = (int(server_id), Path(directory), list(map(int, ports)), options.durable)
-        # Until all have started, each misses the others.
-        logging.disable(logging.WARNING)
-        if options.serve == "node":
-            uvloop.run(serve_node(*arguments))
-        else:
-            serve_other(*arguments)
-        return
-    print(f"{'entries/s':12} {'raft.Node':>10} {'PySyncObj':>10} {'ratio':>6}")
-    for name, durable in (("durable", True), ("not durable", False)):
-        ours, theirs = (measure(kind, durable=durable) for kind in ("node", "pysyncobj"))
-        print(f"{name:12} {ours:10,} {theirs:10,} {ours / max(theirs, 1):6.1f}", flush=True)
+    arguments = (options.server_id, options.directory, options.ports, options.durable)
+    # Until all have started, each misses the others.
+    logging.disable(logging.WARNING)
+    if options.serve == "node":
+        uvloop.run(serve_node(*arguments))
+    else:
+        serve_other(*arguments)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from raft.sim.cluster import Cluster
 from raft.sim.command_line import Program, run
 from raft.sim.errors import Stuck, Unsafe
 from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
-from raft.sim.options import Options, draw, parse, read, show
+from raft.sim.options import Options, draw, draw_contested, draw_flipped, parse, read, show
 from raft.sim.process import Machine, Process
 from raft.sim.simulation import Outcome, Simulation, Verdict, simulate
 from raft.sim.world import Say, World
@@ -48,6 +48,8 @@ __all__ = [
     "Verdict",
     "World",
     "draw",
+    "draw_contested",
+    "draw_flipped",
     "parse",
     "read",
     "require_linearizable",

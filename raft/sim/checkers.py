@@ -9,6 +9,7 @@ Facts know nothing of how servers are run; `raft.sim.server` tells them.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from raft.codec import Batch
 from raft.core import Core
@@ -19,6 +20,9 @@ from raft.messages import AppendResponse, CommitTo, Envelope, Heartbeat, Timeout
 from raft.quorum import has_quorum
 from raft.recovery import LogImage
 from raft.sim.errors import Unsafe
+
+# The messages that vouch for something.
+_PROMISES: Final = (AppendResponse, Heartbeat, CommitTo, VoteResponse, TimeoutNow)
 
 
 @dataclass(slots=True)
@@ -71,8 +75,10 @@ class Facts:
             after = check(before, core)
         except AssertionError as error:
             raise Unsafe(f"server {core.server_id:x}: {error}") from error
-        if after.commit_id.index > before.commit_id.index:
-            self._see_commit(before.commit_id.index, core)
+        if after is before:
+            return after
+        if after.commit_index > before.commit_index:
+            self._see_commit(before.commit_index, core)
         if "candidate" in after.role and (before.role, before.term) != (after.role, after.term):
             self._see_candidate(core)
         if after.role == "leader" and (before.role != "leader" or before.term != after.term):
@@ -188,6 +194,8 @@ class Facts:
     def promised(self, envelope: Envelope, core: Core) -> None:
         """A message leaves: check that its sender's disk holds what it says."""
         message, sender = envelope.message, envelope.sender
+        if not isinstance(message, _PROMISES):
+            return
         match message:
             case VoteResponse(granted=True):
                 hard_state = self.durable[sender].image.hard_state

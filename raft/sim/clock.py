@@ -32,8 +32,8 @@ class Clock:
 
     def run_until(self, time: int) -> None:
         """Do everything that is due up to `time`, and let it be `time` then."""
-        queue = self._queue
+        queue, pop = self._queue, heapq.heappop
         while queue and queue[0][0] <= time:
-            self.now, _, action = heapq.heappop(queue)
+            self.now, _, action = pop(queue)
             action()
         self.now = max(self.now, time)

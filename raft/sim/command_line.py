@@ -4,8 +4,8 @@ import argparse
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from raft.sim.simulation import Outcome, Verdict
@@ -27,6 +27,8 @@ class Program(Generic[W]):
     simulate: Callable[[W, Say | None], Outcome]
     # Whose loggers say much of what is expected here.
     loggers: tuple[str, ...]
+    # Other kinds of worlds, each by the name of its flag.
+    others: Mapping[str, Callable[[int], W]] = field(default_factory=dict)
 
 
 def run(program: Program[W]) -> int:
@@ -34,6 +36,8 @@ def run(program: Program[W]) -> int:
     arguments = _parse(program)
     for name in program.loggers:
         logging.getLogger(name).addHandler(logging.NullHandler())
+    if kind := arguments.kind:
+        program = replace(program, draw=program.others[kind], replay=f"{program.name} --{kind} ")
     if arguments.seed is not None:
         return _replay(program, arguments.seed, verbose=not arguments.quiet)
     return _run_many(program, arguments.first, arguments.seeds, arguments.seconds)
@@ -45,6 +49,7 @@ class _Arguments(argparse.Namespace):
     seeds: int
     first: int
     seconds: float
+    kind: str
 
 
 def _parse(program: Program[W]) -> _Arguments:
@@ -54,6 +59,12 @@ def _parse(program: Program[W]) -> _Arguments:
     parser.add_argument("--seeds", type=int, default=0, help="how many; 0 for no end (default)")
     parser.add_argument("--first", type=_seed, default=1, help="a number, or a commit's hash")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so many; 0 never")
+    parser.set_defaults(kind="")
+    for kind, draw in program.others.items():
+        summary = (draw.__doc__ or "").partition("\n")[0].removeprefix("Return ").rstrip(".")
+        parser.add_argument(
+            f"--{kind}", dest="kind", action="store_const", const=kind, help=summary
+        )
     return parser.parse_args(namespace=_Arguments())
 
 

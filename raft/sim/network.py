@@ -13,6 +13,7 @@ from typing import Final
 from raft.codec import encode_envelopes
 from raft.errors import CorruptRecord
 from raft.messages import Envelope, InstallSnapshot, Propose, ProposeReject
+from raft.sim.chance import below
 from raft.sim.clock import MILLISECOND, SECOND
 from raft.sim.process import Process
 from raft.sim.world import World
@@ -55,18 +56,18 @@ class Network:
     # ------------------------------------------------------------------------------- messages
 
     def _transmit(self, envelope: Envelope) -> None:
-        options, rng, link = self._world.options, self._random, _link(envelope)
+        world, link = self._world, _link(envelope)
         frame = encode_envelopes([envelope])
         if self._is_lost(link):
-            self._world.count("lost")
+            world.count("lost")
             return
         delay = self._draw_delay(link)
-        self._world.clock.after(delay, partial(self._deliver, link, frame))
-        if not self._world.is_healed and rng.random() < options.repetition:
+        world.clock.after(delay, partial(self._deliver, link, frame))
+        if not world.is_healed and self._random.random() < world.options.repetition:
             if not isinstance(envelope.message, Propose | ProposeReject):
-                self._world.count("repeated")
+                world.count("repeated")
                 again = delay + self._draw_delay(link)
-                self._world.clock.after(again, partial(self._deliver, link, frame))
+                world.clock.after(again, partial(self._deliver, link, frame))
 
     def _deliver(self, link: tuple[int, int], frame: bytes) -> None:
         sender, recipient = link
@@ -94,11 +95,12 @@ class Network:
 
     def _draw_delay(self, link: tuple[int, int]) -> int:
         options, rng = self._world.options, self._random
-        delay = options.delay_us + rng.randrange(options.jitter_us + 1)
+        delay = options.delay_us + below(rng, options.jitter_us + 1)
         if not self._world.is_healed and rng.random() < options.reorder:
             delay += rng.randrange(2 * SECOND)
-        clogged_until = self.clogged.get(link, 0)
-        return max(delay, clogged_until - self._world.clock.now)
+        if self.clogged:
+            delay = max(delay, self.clogged.get(link, 0) - self._world.clock.now)
+        return delay
 
     # ------------------------------------------------------------------------------- snapshots
 

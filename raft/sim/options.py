@@ -131,6 +131,61 @@ def parse(text: str) -> Options:
     return Options(**values)
 
 
+def draw_steady(seed: int) -> Options:
+    """Return three voters without troubles, and five clients that pause for 0.1 s at a time."""
+    return Options(seed, servers=3, clients=5, think_us=100 * MILLISECOND)
+
+
+def draw_contested(seed: int) -> Options:
+    """Return a world in which hardly any leader stays, and logs part from one another."""
+    choice = random.Random(f"contested {seed}").choice
+    return Options(
+        seed,
+        servers=choice((3, 4, 5)),
+        fault_seconds=20,
+        election_ticks=choice((4, 10)),
+        pre_vote=choice((True, False, False)),
+        check_quorum=choice((True, False, False)),
+        # Few entries a message: logs agree in a part of what is sent.
+        max_append_bytes=200,
+        max_inflight_messages=choice((1, 4, 256)),
+        snapshot_entries=200,
+        clients=8,
+        keys=8,
+        think_us=choice((20, 100)) * MILLISECOND,
+        delay_us=choice((2, 10)) * MILLISECOND,
+        jitter_us=choice((1, 40)) * MILLISECOND,
+        loss=choice((0.0, 0.1, 0.3)),
+        reorder=choice((0.0, 0.05)),
+        write_us=choice((0, 1, 30)) * MILLISECOND,
+        partition_seconds=choice((0.7, 1.5)),
+        one_way_seconds=choice((0.0, 1.0)),
+        kill_seconds=choice((0.0, 1.0)),
+        pause_seconds=choice((0.0, 1.0)),
+        transfer_seconds=choice((0.0, 1.0)),
+        change_seconds=choice((0.0, 0.5)),
+    )
+
+
+def draw_flipped(seed: int) -> Options:
+    """Return a short world in which bits flip on disks, and processes start again soon after."""
+    choice = random.Random(f"flipped {seed}").choice
+    return Options(
+        seed,
+        # Of five, two may be refused their disks.
+        servers=5,
+        fault_seconds=8,
+        segment_bytes=choice((4096, 16384)),
+        snapshot_entries=choice((50, 200)),
+        # Little is written: a flip often hits the last record, whose end a start has to judge.
+        clients=choice((1, 3)),
+        think_us=choice((100, 300)) * MILLISECOND,
+        flip_seconds=choice((0.3, 1.0)),
+        kill_seconds=choice((0.5, 1.0)),
+        write_us=choice((0, 1)) * MILLISECOND,
+    )
+
+
 def draw(seed: int) -> Options:
     """Return the world of this seed."""
     rng = random.Random(f"options {seed}")

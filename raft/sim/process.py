@@ -16,6 +16,7 @@ from raft.entry import Configuration, Entry, SnapshotMeta
 from raft.interfaces import Recovered, Rejected, StateMachine, Write
 from raft.messages import Envelope
 from raft.quorum import has_quorum
+from raft.sim.chance import below
 from raft.sim.errors import Unsafe
 from raft.sim.storage import TimedStorage
 from raft.sim.watched import WatchedCore
@@ -70,6 +71,7 @@ class Process:
         # How often the disk takes longer than it should, and how much.
         self.slow_until = 0
         self._world = world
+        self._clock = world.clock
         self._surroundings = surroundings
         self._random = world.stream(f"process {config.server_id} {world.clock.now}")
         drift = world.options.drift
@@ -135,7 +137,7 @@ class Process:
         """Have everything done that can be, at the end of this turn of the loop."""
         if not self._armed:
             self._armed = True
-            self.later(self._random.randrange(self._world.options.loop_us + 1), self.pump)
+            self.later(below(self._random, self._world.options.loop_us + 1), self.pump)
 
     def pump(self) -> None:
         """Do everything that can be done."""
@@ -153,7 +155,7 @@ class Process:
 
     def later(self, delay: int, action: Action) -> None:
         """See `raft.sim.storage.Threads`."""
-        self._world.clock.after(delay, partial(self._run, action))
+        self._clock.after(delay, partial(self._run, action))
 
     def pause(self, delay: int) -> None:
         """Stand still for so long."""
@@ -173,8 +175,9 @@ class Process:
 
     def send(self, envelopes: list[Envelope]) -> None:
         """See `raft.interfaces.Transport`."""
+        facts, core = self._world.facts, self.core
         for envelope in envelopes:
-            self._world.facts.promised(envelope, self.core)
+            facts.promised(envelope, core)
         self._surroundings.transmit(envelopes)
 
     def hears(self, server_id: int) -> bool:
@@ -188,7 +191,7 @@ class Process:
         is_laggard = self.server_id == world.options.laggard and not world.is_healed
         if is_laggard or world.clock.now < self.slow_until:
             usual = world.options.slow_us
-        return self._random.randrange(usual // 2, usual * 2 + 1)
+        return usual // 2 + below(self._random, usual * 2 + 1 - usual // 2)
 
     def begin_write(self, write: Write) -> None:
         """See `raft.sim.storage.Threads`."""
@@ -208,12 +211,12 @@ class Process:
     # ---------------------------------------------------------------------------------- parts
 
     def _run(self, action: Action) -> None:
-        now = self._world.clock.now
+        now = self._clock.now
         if self._backlog or now < self.paused_until:
             if not self._backlog:
-                self._world.clock.after(max(self.paused_until - now, 0), self._wake)
+                self._clock.after(max(self.paused_until - now, 0), self._wake)
             self._backlog.append(action)
-        else:
+        elif not self.ended:
             self._do(action)
 
     def _wake(self) -> None:
@@ -224,11 +227,10 @@ class Process:
             return
         backlog, self._backlog = self._backlog, []
         for action in backlog:
-            self._do(action)
+            if not self.ended:
+                self._do(action)
 
     def _do(self, action: Action) -> None:
-        if self.ended:
-            return
         try:
             action()
         except OSError as error:

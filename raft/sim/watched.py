@@ -15,11 +15,12 @@ from raft.interfaces import Ready, Recovered, Write
 from raft.invariants import observe
 from raft.messages import (
     Append,
+    AppendResponse,
     CommitTo,
     Envelope,
     Heartbeat,
+    HeartbeatResponse,
     InstallSnapshot,
-    Message,
     PreVote,
     PreVoteResponse,
     Vote,
@@ -61,22 +62,29 @@ class WatchedCore(Core):
         self._look()
 
     def step(self, envelope: Envelope) -> None:
-        before = (self.term, self.vote, self.leader)
-        commit_index, last = self.log.commit_index, self.log.last_id
-        fits = self._fits(envelope.message)
+        state = self._state
+        before = (state.term, state.vote, state.leader)
         if envelope.sender == self.server_id:
             self._facts.promised(envelope, self)
-        super().step(envelope)
-        self._look()
-        problem = self._misheard(envelope, *before) or self._misjudged(envelope, commit_index)
-        if not fits and self.log.last_id != last:
-            problem = f"the entry before is another one, and {self.log.last_id} was appended"
+        message = envelope.message
+        if isinstance(message, Append):
+            commit_index, last = self.log.commit_index, self.log.last_id
+            fits = self._fits(message)
+            super().step(envelope)
+            self._look()
+            problem = self._misheard(envelope, *before) or self._misjudged(message, commit_index)
+            if not fits and self.log.last_id != last:
+                problem = f"the entry before is another one, and {self.log.last_id} was appended"
+        else:
+            super().step(envelope)
+            self._look()
+            problem = self._misheard(envelope, *before)
         if problem:
             raise Unsafe(f"{self.server_id:x} at {before} got {envelope}: {problem}")
 
-    def _fits(self, message: Message) -> bool:
+    def _fits(self, message: Append) -> bool:
         """Say whether the log holds the entry that an Append builds on (thesis 3.5)."""
-        if not isinstance(message, Append) or message.prev_index < self.log.commit_index:
+        if message.prev_index < self.log.commit_index:
             return True
         return self.log.matches(message.prev_index, message.prev_term)
 
@@ -84,10 +92,13 @@ class WatchedCore(Core):
         """Say which rule on terms and votes the answer to a message has broken; "" if none."""
         message = envelope.message
         match message:
+            case AppendResponse() | HeartbeatResponse():
+                pass  # the most frequent ones first
             case Append() | CommitTo() | Heartbeat() | InstallSnapshot():
-                if envelope.term == self.term:
+                state = self._state
+                if envelope.term == state.term:
                     self._silent_ticks = 0
-                    if self.leader != envelope.sender:
+                    if state.leader != envelope.sender:
                         return "whoever hears the leader of its term follows it (thesis 3.4)"
             case Vote(transfer=is_transfer):
                 hears = self._silent_ticks < self._election_ticks
@@ -102,17 +113,15 @@ class WatchedCore(Core):
                 return ""
             case _:
                 pass
-        if envelope.term > self.term:
+        if envelope.term > self._state.term:
             return "a higher term is taken over (thesis 3.3)"
         return ""
 
-    def _misjudged(self, envelope: Envelope, commit_index: int) -> str:
+    def _misjudged(self, message: Append, commit_index: int) -> str:
         """Say whether more was committed than an Append shows to match; "" if not."""
-        message = envelope.message
-        if isinstance(message, Append):
-            last_new_index = message.prev_index + len(message.entries)
-            if self.log.commit_index > max(commit_index, last_new_index):
-                return f"{self.log.commit_index} is not known to match (thesis figure 3.1)"
+        last_new_index = message.prev_index + len(message.entries)
+        if self.log.commit_index > max(commit_index, last_new_index):
+            return f"{self.log.commit_index} is not known to match (thesis figure 3.1)"
         return ""
 
     def propose(self, data: bytes) -> None:

@@ -14,12 +14,14 @@ from typing import Final
 import pytest
 
 from pyetcd.sim import draw_world, simulate_world
-from raft.sim import Outcome, Verdict, draw, simulate
-from tests.mutants.patch import PYETCD, RAFT, Misfit, Mutant, applied
+from raft.sim import Outcome, Verdict, draw, draw_contested, draw_flipped, simulate
+from tests.mutants.patch import CONTESTED, FLIPPED, PYETCD, RAFT, Misfit, Mutant, applied
 from tests.mutants.rules import MUTANTS, NOT_MADE
 
 SIMULATIONS: Final[dict[str, Callable[[int], Outcome]]] = {
     RAFT: lambda seed: simulate(draw(seed)),
+    CONTESTED: lambda seed: simulate(draw_contested(seed)),
+    FLIPPED: lambda seed: simulate(draw_flipped(seed)),
     PYETCD: lambda seed: simulate_world(draw_world(seed)),
 }
 DOCUMENT: Final = Path("docs/mutants.md")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.patch import mutant
+from tests.mutants.patch import CONTESTED, mutant
 
 STATE: Final = "raft.state:"
 LEADER: Final = "raft.leader:Leader."
@@ -41,7 +41,7 @@ MEMBERSHIP: Final = (
         "M40b",
         "elections are counted without the old voters of a joint configuration",
         ("raft.quorum:vote_result", "if not configuration.voters_outgoing:", "if True:"),
-        killer="tests/raft/test_quorum.py",
+        killer=CONTESTED,
     ),
     mutant(
         "M41",

@@ -16,6 +16,9 @@ from types import FunctionType, ModuleType
 from typing import Final
 
 RAFT: Final = "raft.sim"
+# Other kinds of worlds, by their flags.
+CONTESTED: Final = "raft.sim --contested"
+FLIPPED: Final = "raft.sim --flipped"
 PYETCD: Final = "pyetcd.sim"
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.patch import mutant
+from tests.mutants.patch import CONTESTED, mutant
 
 CORE: Final = "raft.core:Core."
 STATE: Final = "raft.state:"
@@ -16,8 +16,7 @@ REPLICATION: Final = (
         "M14",
         "entries of older terms are committed by counting",
         (LEADER + "_advance_commit", " and log.term(raft_index) == state.term", ""),
-        # Worlds find it too, one in some two hundred.
-        killer="tests/raft/test_golden.py",
+        killer=CONTESTED,
     ),
     mutant(
         "M15",
@@ -32,7 +31,7 @@ REPLICATION: Final = (
             "not log.matches(prev_index, prev_term)",
             "prev_index > log.last_index",
         ),
-        killer="tests/raft/test_follower.py",
+        killer=CONTESTED,
     ),
     mutant(
         "M17",

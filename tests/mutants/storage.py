@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.patch import mutant
+from tests.mutants.patch import FLIPPED, mutant
 
 CORE: Final = "raft.core:Core."
 FOLLOWER: Final = "raft.follower:Follower."
@@ -91,7 +91,7 @@ STORAGE: Final = (
         "M33d",
         "zeros of a user's look like a lost sector",
         ("raft.segment:encode_record", "_LOST_SECTOR in payload", "False"),
-        killer="tests/raft/test_wal.py",
+        killer=FLIPPED,
     ),
     mutant(
         "M33b",

@@ -38,6 +38,11 @@ def _leader_role(server: Server) -> Leader:
     return role
 
 
+def _replace_entry(server: Server, position: int, **values: int) -> None:
+    entries = server.core.log._entries
+    entries[position] = entries[position]._replace(**values)
+
+
 def _win_unnoticed(server: Server) -> None:
     role = server.core._role
     assert isinstance(role, Candidate)
@@ -56,6 +61,16 @@ def _win_unnoticed(server: Server) -> None:
             "on disk in term 1",
         ),
         (_follower, lambda it: setattr(it.core, "_handed_index", 3), "3 > 2"),
+        (_follower, lambda it: setattr(it.core.log, "base", EntryID(3, 1)), "base 3, applied 2"),
+        (_follower, lambda it: setattr(it.core.log, "applied_index", 3), "applied 3, commit 2"),
+        (_follower, lambda it: setattr(it.core.log, "stable_index", 1), "applied 2, stable 1"),
+        (_follower, lambda it: setattr(it.core.log, "handed_index", 2), "stable 3, handed 2"),
+        (_follower, lambda it: setattr(it.core.log, "handed_index", 4), "handed 4, last 3"),
+        (_follower, lambda it: it.core.log._entries.pop(), "2 entries after 0, last 3"),
+        (_follower, lambda it: it.core.log._byte_ends.pop(), "3 sizes, 3 entries"),
+        (_follower, lambda it: setattr(it.core.log, "last_term", 0), "last term 0, but Entry"),
+        (_follower, lambda it: _replace_entry(it, -1, term=9), "last term 1, but Entry"),
+        (_follower, lambda it: _replace_entry(it, -1, index=9), "last 3, but Entry"),
         (_follower, lambda it: it.core.log.compact(2), "log begins after 2@1, snapshot 0"),
         (_follower, lambda it: _set(it, snapshot=_META), "> 2"),
         (_follower, lambda it: _set(it, unwritten_snapshot=_META), "nobody restores"),
@@ -99,17 +114,34 @@ def _win_unnoticed(server: Server) -> None:
             "2: Progress",
         ),
         (make_leader, lambda it: setattr(it.core.log, "stable_index", 1), "own match 2, 1 stable"),
+        (
+            make_leader,
+            lambda it: setattr(_leader_role(it).progress[2], "_inflight_bytes", 9),
+            "9",
+        ),
+        (
+            make_leader,
+            lambda it: _leader_role(it).progress[2]._inflight.append((1, 0)),
+            "deque|in flight|at next|PROBE",
+        ),
+        (
+            make_leader,
+            lambda it: _leader_role(it).reads._answered.update({2: 9}),
+            "2 answered 9, 0 begun",
+        ),
     ],
 )
 def test_corrupt_core_is_found_out(
     make: Callable[[], Server], corrupt: Callable[[Server], object], problem: str
 ) -> None:
-    """Facts of one moment that do not go together."""
+    """Facts of one moment that do not go together, also when the moment before was sound."""
     server = make()
-    check(None, server.core)
+    sound = check(None, server.core)
+    assert check(sound, server.core) is sound
     corrupt(server)
-    with pytest.raises(AssertionError, match=problem):
-        check(None, server.core)
+    for before in (None, sound, sound):
+        with pytest.raises(AssertionError, match=problem):
+            check(before, server.core)
 
 
 def test_restoring_in_another_role_is_found_out() -> None:
@@ -147,10 +179,10 @@ def test_reads_held_too_long_are_found_out() -> None:
         ({"term": 2}, "term 2 -> 1"),
         ({"role": "leader"}, "leader became candidate"),
         ({"vote": 3}, "votes 3, 1"),
-        ({"commit_id": EntryID(2, 1)}, "-> commit"),
-        ({"commit_id": EntryID(1, 9)}, "committed 1@9 is gone"),
+        ({"commit_index": 2}, "-> commit"),
+        ({"commit_term": 9}, "committed 1@9 is gone"),
         ({"applied_index": 9}, "9 -> applied"),
-        ({"base_index": 9}, "base 9, 0"),
+        ({"base": EntryID(9, 1)}, "base 9@1, 0@0"),
         ({"snapshot_index": 9}, "snapshot 9 lost"),
         ({"configuration": Configuration((1, 4, 5))}, "voters \\(1, 4, 5\\) -> \\(1, 2, 3\\)"),
     ],
@@ -161,17 +193,43 @@ def test_step_that_goes_back_is_found_out(changes: dict[str, object], problem: s
     before = observe(server.core)
     server.core._role = Candidate(server.core._state, False, 10)
     check(before, server.core)
-    for name, value in changes.items():
-        setattr(before, name, value)
     with pytest.raises(AssertionError, match=problem):
-        check(before, server.core)
+        check(before._replace(**changes), server.core)
+
+
+def test_moment_that_was_only_observed_is_judged() -> None:
+    """A core that was unsound from the start is found out by the first look."""
+    server = _follower()
+    server.core.log.handed_index = 4
+    with pytest.raises(AssertionError, match="handed 4, last 3"):
+        check(observe(server.core), server.core)
+
+
+def test_committed_entry_that_is_replaced_in_place_is_found_out() -> None:
+    """Only its term tells; all indexes stay as they are."""
+    server = _follower()
+    sound = check(None, server.core)
+    _replace_entry(server, 1, term=9)
+    with pytest.raises(AssertionError, match="committed 2@1 is gone"):
+        check(sound, server.core)
+
+
+def test_acknowledgement_that_is_taken_back_is_found_out() -> None:
+    """An acknowledgement that was seen stands, whatever else has changed."""
+    leader = make_leader()
+    leader.receive(2, AppendResponse(2))
+    sound = check(None, leader.core)
+    assert sound.match_indexes[2] == 2
+    _leader_role(leader).progress[2].match_index = 1
+    with pytest.raises(AssertionError, match="2: match 2 -> 1"):
+        check(sound, leader.core)
 
 
 def test_second_leader_of_a_term_is_found_out() -> None:
     """A follower knows one leader a term."""
     server = _follower()
     before = observe(server.core)
-    before.leader = 3
+    before = before._replace(leader=3)
     with pytest.raises(AssertionError, match="leaders 3 and 2 in term 1"):
         check(before, server.core)
 
@@ -180,7 +238,7 @@ def test_role_that_enters_a_term_by_other_means_is_found_out() -> None:
     """Only a candidacy or another server's message leads into a new term."""
     leader = make_leader()
     before = observe(leader.core)
-    before.term = 1
+    before = before._replace(term=1)
     with pytest.raises(AssertionError, match="a leader entered 2"):
         check(before, leader.core)
 
@@ -189,19 +247,16 @@ def test_leader_that_changes_its_log_or_forgets_acknowledgements_is_found_out() 
     """A leader only appends, and match indexes only rise."""
     leader = make_leader()
     before = observe(leader.core)
-    before.match_indexes[2] = 9
     with pytest.raises(AssertionError, match="2: match 9 -> 0"):
-        check(before, leader.core)
-    before.last_id = EntryID(2, 1)
+        check(before._replace(match_indexes={**before.match_indexes, 2: 9}), leader.core)
     with pytest.raises(AssertionError, match="has overwritten 2@1"):
-        check(before, leader.core)
+        check(before._replace(last_term=1), leader.core)
 
 
 def test_compacted_commit_and_first_configuration_are_fine() -> None:
     """What the log no longer holds cannot be compared."""
     server = make_server(terms=(1, 1, 1))
-    before = observe(server.core)
-    before.configuration = Configuration()
+    before = observe(server.core)._replace(configuration=Configuration())
     server.receive(2, Heartbeat(3, 0))
     server.save_snapshot()
     server.compact(3)

@@ -1,6 +1,7 @@
 """The simulation: worlds pass, are the same each time, and each failure has its exit code."""
 
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -8,7 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from raft.sim import Options, Verdict, draw, parse, simulate
+from raft.sim import (
+    Options,
+    Outcome,
+    Program,
+    Say,
+    Verdict,
+    draw,
+    draw_contested,
+    draw_flipped,
+    parse,
+    run,
+    simulate,
+)
+from raft.sim.chance import below
 from raft.sim.errors import EXIT_CRASH, EXIT_STUCK, EXIT_UNSAFE
 from raft.sim.simulation import Simulation
 from tests.mutants.patch import Edit, Mutant, applied
@@ -46,6 +60,22 @@ def test_world_without_troubles_answers_every_client() -> None:
     assert outcome.counts["changes"] > 20
     assert outcome.counts["changes not answered"] == 0
     assert outcome.counts["lost"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(700, 705))
+def test_contested_world_passes(seed: int) -> None:
+    """Leaders come and go; nothing is lost."""
+    outcome = simulate(draw_contested(seed))
+    assert outcome.verdict is Verdict.PASSED, outcome.problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(700, 710))
+def test_flipped_world_passes(seed: int) -> None:
+    """A disk that was spoiled is refused, or nothing is missing."""
+    outcome = simulate(draw_flipped(seed))
+    assert outcome.verdict is Verdict.PASSED, outcome.problem
 
 
 @pytest.mark.slow
@@ -141,3 +171,40 @@ def test_servers_agree_in_the_end_on_every_register() -> None:
     simulation.run()
     prints = {process.machine.fingerprint() for process in simulation.cluster.running()}
     assert len(prints) == 1
+
+
+def test_steady_worlds_are_those_that_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--steady` runs other worlds; the last line tells their speed."""
+    monkeypatch.setattr(sys, "argv", ["sim", "--steady", "--seeds", "2"])
+    assert run(_program(Verdict.PASSED)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["seed 1: steady 1", "seed 2: steady 2"]
+    assert lines[-1].startswith("2 seeds passed: 20 cluster-seconds, 6 checked steps; ")
+    assert lines[-1].endswith(" cluster-seconds per CPU-minute")
+
+
+def test_steady_world_that_fails_can_be_replayed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that is shown leads to the same world."""
+    monkeypatch.setattr(sys, "argv", ["sim", "--steady"])
+    assert run(_program(Verdict.STUCK)) == EXIT_STUCK
+    assert "replay: sim --steady 1" in capsys.readouterr().out
+
+
+def _program(verdict: Verdict) -> Program[str]:
+    def simulate(world: str, say: Say | None) -> Outcome:
+        return Outcome(Options(1), verdict, "", "", 10.0, Counter(), 3)
+
+    words = ("sim", "", "make sim SEED=")
+    return Program(*words, "drawn {}".format, simulate, (), {"steady": "steady {}".format})
+
+
+def test_chance_is_that_of_the_standard_library() -> None:
+    """The shorter way gives the same numbers, and leaves the same bits."""
+    one, other = random.Random(1), random.Random(1)
+    ends = [1, 2, 3, 4, 1000, 1 << 20, (1 << 40) + 1] * 20
+    assert [below(one, end) for end in ends] == [other.randrange(end) for end in ends]
+    assert one.getstate() == other.getstate()

@@ -37,8 +37,10 @@ log = logging.getLogger(__name__)
 
 # Every member dials at once when a large cluster starts, and operators ask meanwhile.
 _BACKLOG: Final = 1024
-# Who connects and then says nothing holds a descriptor so long.
+# Who connects and then says nothing holds a descriptor so long: until the end of the handshake of
+# TLS, and until that of the first head, or from an answer to the end of the next head.
 _HANDSHAKE_SECONDS: Final = 10.0
+_HEAD_SECONDS: Final = 30.0
 
 
 class Server:
@@ -101,6 +103,8 @@ class Server:
             self.app,
             access_log=None,
             shutdown_timeout=self._stop_seconds,
+            # Counted from the beginning of a connection, too.
+            keepalive_timeout=_HEAD_SECONDS,
             # Else a body that nobody reads is waited for even when its sender has gone.
             lingering_time=0,
         )

@@ -1,6 +1,7 @@
 """What `pyetcd` and `python -m pyetcd` run: compiled modules first, then the program."""
 
 import gc
+import signal
 import ssl
 
 from pyetcd import compiled
@@ -10,6 +11,9 @@ def main() -> None:
     """Run pyetcd with this process's arguments and environment."""
     # Until what is loaded at the start is frozen: see `pyetcd.main.run`.
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the loop takes the signal: Ctrl-C while modules are imported is no error of theirs.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     code = compiled.use()
     _import_aiohttp()
     # Not before: what it imports may be compiled.

@@ -273,6 +273,29 @@ def test_service_with_a_named_store_brings_a_cluster_up(make: Make, command: lis
     wait_formed([joiner(make, f"infra{number}", new) for number in range(2)])
 
 
+def test_service_limits_sizes_and_rates_and_forgets_tokens(make: Make) -> None:
+    """400 and 429 say why; a token lives for --ttl, and who comes later is told that it is gone."""
+    store = start_store(make("store"))
+    limits = ["--max-size", "5", "--rate", "3", "--ttl", "60"]
+    _, url = start_service(make, "--etcd", store.client_url, *limits)
+    for size in ("6", "0", "x"):
+        refused = request(f"{url}/new?size={size}")
+        assert (refused.status, b"from 1 to 5" in refused.body) == (400, True)
+    new = [request(f"{url}/new?size=5") for _ in range(4)]
+    assert [answer.status for answer in new] == [200, 200, 200, 429]
+    assert 0 < int(new[3].headers["Retry-After"]) <= 60
+    assert request(f"{url}/health").status == 200
+    token_url = new[0].body.decode()
+    ends = request(token_url.replace(url, f"{store.client_url}/v2/keys/_etcd/registry"))
+    assert 0 < ends.json()["node"]["ttl"] <= 60
+    key = token_url.replace(url, "_etcd/registry")
+    store.request("PUT", f"/v2/keys/{key}", form={"dir": "true", "prevExist": "true", "ttl": 1})
+    wait_for(lambda: request(token_url).status == 404, 30, "the token to be forgotten")
+    late = joiner(make, "late", token_url)
+    assert late.wait_exit() == 1
+    assert "discovery" in late.log.splitlines()[-1]
+
+
 @pytest.mark.skipif(REAL_ETCD is None, reason="no etcd is installed")
 def test_service_brings_a_cluster_of_real_etcds_up(make: Make, tmp_path: Path) -> None:
     """They find the service as good as the one they know, and the one too many is a proxy."""

@@ -1,6 +1,7 @@
 """Clusters that find their members: by a token in any etcd v2 store, by a service, by DNS."""
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -206,6 +207,27 @@ def test_discovery_that_cannot_succeed_ends_with_etcds_error(make: Make, store: 
         assert member.wait_exit() == 1
         assert text in member.log.splitlines()[-1], name
         assert not member.data_dir.exists(), name
+
+
+def test_token_behind_a_password_and_a_proxy_brings_a_cluster_up(make: Make, store: Member) -> None:
+    """A store that lets only one user in, at a host that only the HTTP proxy can reach."""
+    token(store, 2)
+    user = {"user": "root", "password": "pass:word"}
+    assert store.request("PUT", "/v2/auth/users/root", body=user).status == 201
+    assert store.request("PUT", "/v2/auth/enable").status == 200
+    own = f"{store.client_url.replace('//', '//root:pass%3Aword@')}/v2/auth/roles/guest"
+    revoked = subprocess.run(["curl", "-sS", "-f", "-X", "DELETE", own], check=False)
+    assert revoked.returncode == 0
+    url = "http://root:pass%3Aword@store.invalid/v2/keys/discovery/token"
+    # The store takes requests in the form that is meant for proxies.
+    through = ["-discovery-proxy", store.client_url]
+    members = [joiner(make, f"infra{number}", url, *through) for number in range(2)]
+    wait_formed(members)
+    stranger = joiner(make, "stranger", url.replace("pass", "wrong"), *through)
+    assert stranger.wait_exit() == 1
+    assert "answered 401" in stranger.log.splitlines()[-1]
+    secret = "(pass|wrong)(:|%3A)word"
+    assert [it.name for it in (*members, stranger) if re.search(secret, it.log)] == []
 
 
 def test_proxy_with_a_token_waits_for_the_cluster(make: Make, store: Member) -> None:

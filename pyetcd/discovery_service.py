@@ -186,15 +186,15 @@ class Registry:
             case ["health"] if reads:
                 await self._health(request)
             case ["new"] if reads or request.method in (b"PUT", b"POST"):
+                size = _size(request, self._options.max_size)
                 self._new_tokens.take(client)
-                await self._new(request)
+                await self._new(request, size)
             case [token, *rest] if _TOKEN.fullmatch(token) and len(rest) <= 2:
                 await self._below(request, token, rest)
             case _:
                 raise Refusal(404, "discovery: no such page; see /")
 
-    async def _new(self, request: Request) -> None:
-        size = _size(request, self._options.max_size)
+    async def _new(self, request: Request, size: int) -> None:
         token = secrets.token_hex(16)
         ttl = str(self._options.ttl_seconds)
         await self._write(token, {"dir": "true", "ttl": ttl, "prevExist": "false"})
@@ -361,17 +361,29 @@ def free_port() -> int:
 @click.option(
     "--listen", default="http://localhost:8087", show_default=True, help="Where to listen."
 )
-@click.option("--etcd", default="", help="An etcd v2 store for the tokens; none starts one here.")
+@click.option("--etcd", default="", help="URL of an etcd v2 store for the tokens.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     default="discovery.etcd",
     show_default=True,
-    help="Data of the store that is started here.",
+    help="Data of the store that is started here, without --etcd.",
 )
-@click.option("--url", default="", help="What the URLs of new tokens begin with.")
-@click.option("--ttl", type=click.IntRange(60), default=604_800, show_default=True, help="Seconds.")
-@click.option("--max-size", type=click.IntRange(1), default=100, show_default=True, help="Members.")
+@click.option("--url", default="", help="What new tokens begin with, behind a proxy.")
+@click.option(
+    "--ttl",
+    type=click.IntRange(60),
+    default=604_800,
+    show_default=True,
+    help="Seconds until a token is forgotten.",
+)
+@click.option(
+    "--max-size",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Members that a cluster may have.",
+)
 @click.option(
     "--rate",
     type=click.IntRange(1),

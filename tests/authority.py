@@ -14,9 +14,11 @@ class Authority:
         self.path = str(directory / f"{name}.pem")
         self._ca.cert_pem.write_to_path(self.path)
 
-    def issue(self, name: str) -> tuple[str, str]:
-        """Write a certificate for 127.0.0.1 and its key; replaces what has the name."""
-        leaf = self._ca.issue_cert("127.0.0.1", common_name=name, key_type=trustme.KeyType.ECDSA)
+    def issue(self, name: str, *hosts: str) -> tuple[str, str]:
+        """Write a certificate for 127.0.0.1, and for others, and its key; replaces an older one."""
+        leaf = self._ca.issue_cert(
+            "127.0.0.1", *hosts, common_name=name, key_type=trustme.KeyType.ECDSA
+        )
         cert, key = self._directory / f"{name}.pem", self._directory / f"{name}-key.pem"
         cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         key.write_bytes(leaf.private_key_pem.bytes())

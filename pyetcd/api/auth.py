@@ -71,8 +71,8 @@ class AuthServer(Protocol):
     def cluster_id(self) -> int:
         """Shown in most answers."""
 
-    def propose(self, command: Command, done: Done) -> None:
-        """Have a command applied, then call `done` with its result."""
+    def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
+        """Have a command applied, then call `done` with its result; see AuthChanged."""
 
 
 class Accounts:
@@ -231,6 +231,7 @@ class Accounts:
     ) -> None:
         def done(result: Result) -> None:
             if isinstance(result, AuthChanged):
+                request.last_sweep = result.last_sweep
                 again(request)
             elif isinstance(result, AuthError):
                 self._refuse(request, result)
@@ -245,7 +246,7 @@ class Accounts:
                 log.error("got unexpected response error (%s)", result)
                 self._answer_message(request, 500, "Internal Server Error")
 
-        self._server.propose(command, done)
+        self._server.propose(command, done, request.last_sweep)
 
     def _has_form(self, request: Request) -> bool:
         """Tell whether the form can be read, though nobody needs it; answer if not, as etcd."""

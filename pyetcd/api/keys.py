@@ -72,8 +72,8 @@ class KeyServer(Protocol):
     def now(self) -> int:
         """Nanoseconds since the epoch."""
 
-    def propose(self, command: Command, done: Done) -> None:
-        """Have a command applied, then call `done` with its result."""
+    def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
+        """Have a command applied, then call `done` with its result; see AuthChanged."""
 
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store is up to date."""
@@ -145,7 +145,8 @@ class Keys:
             if self._auth.enabled and not self._admits(request, self.put):
                 return
             self.requests.puts += 1
-            self._server.propose(plain_set(path, value), partial(self._answer, request))
+            command = plain_set(path, value)
+            self._server.propose(command, partial(self._answer, request), request.last_sweep)
             return
         try:
             wanted = read(request)
@@ -155,7 +156,8 @@ class Keys:
         if self._auth.enabled and not self._admits(request, self.put, wanted):
             return
         self.requests.puts += 1
-        self._server.propose(self._put_command(path, wanted), self._answerer(request, wanted))
+        done = self._answerer(request, wanted)
+        self._server.propose(self._put_command(path, wanted), done, request.last_sweep)
 
     def post(self, request: Request) -> None:
         """Answer POST: create a key named by its index."""
@@ -170,7 +172,7 @@ class Keys:
         command = CreateInOrder(
             key_path(request), wanted.value, wanted.directory, self._expiration(wanted)
         )
-        self._server.propose(command, self._answerer(request, wanted))
+        self._server.propose(command, self._answerer(request, wanted), request.last_sweep)
 
     def delete(self, request: Request) -> None:
         """Answer DELETE: delete or compare-and-delete."""
@@ -188,7 +190,7 @@ class Keys:
             command = CompareAndDelete(path, wanted.prev_value, wanted.prev_index)
         else:
             command = Delete(path, wanted.directory, wanted.recursive)
-        self._server.propose(command, partial(self._answer, request))
+        self._server.propose(command, partial(self._answer, request), request.last_sweep)
 
     # --------------------------------------------------------------------------------- writing
 
@@ -236,6 +238,7 @@ class Keys:
             self._refuse(request, result)
         elif isinstance(result, AuthChanged):
             # Nothing was written. Whether it still may be is asked once more.
+            request.last_sweep = result.last_sweep
             again = {b"PUT": self.put, b"POST": self.post, b"DELETE": self.delete}
             again[request.method](request)
         else:
@@ -254,8 +257,14 @@ class Keys:
         if error is not None:
             self._refuse(request, error)
         elif auth_revision != self._auth.revision_in_force:
-            self.get(request)
+            self._read_if_admitted(request, path, wanted)
         else:
+            self._read(request, path, recursive=wanted.recursive, sort=wanted.sort)
+
+    def _read_if_admitted(self, request: Request, path: str, wanted: Parameters) -> None:
+        """Ask once more whether it may be read. The store need not be confirmed again for that."""
+        again = partial(self._read_if_admitted, path=path, wanted=wanted)
+        if not self._auth.enabled or self._admits(request, again, wanted):
             self._read(request, path, recursive=wanted.recursive, sort=wanted.sort)
 
     def _read(self, request: Request, path: str, *, recursive: bool, sort: bool) -> None:

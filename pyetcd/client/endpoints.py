@@ -187,10 +187,12 @@ class Endpoints:
                     body = await _body(response, request)
         except TimeoutError:
             reason = f"client: endpoint {endpoint} exceeded header timeout"
-            raise _NoAnswer(Attempt(endpoint, reason, unsent=not progress.connected)) from None
+            attempt = Attempt(endpoint, reason, not progress.connected, unreachable=False)
+            raise _NoAnswer(attempt) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            reason = _reason(error)
-            raise _NoAnswer(Attempt(endpoint, reason, unsent=not progress.connected)) from error
+            reason, is_unreachable = _reason(error), _is_unreachable(error)
+            attempt = Attempt(endpoint, reason, not progress.connected, is_unreachable)
+            raise _NoAnswer(attempt) from error
         return Answer(response.status, body, etcd_index), response.headers.get("Location", "")
 
     def _headers(self, request: Request, url: str) -> dict[str, str]:
@@ -261,6 +263,13 @@ def _server_error(endpoint: str, status: int) -> Attempt:
     else:
         reason = f"client: etcd member {endpoint} returns server error [{status}]"
     return Attempt(endpoint, reason, unreachable=False)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Tell whether etcdctl would take it for no connection: not if TLS is what fails."""
+    if isinstance(error, aiohttp.ClientSSLError) or isinstance(error.__cause__, ssl.SSLError):
+        return False
+    return isinstance(error, OSError)
 
 
 def _reason(error: Exception) -> str:

@@ -56,7 +56,7 @@ class Attempt:
     reason: str
     # The request did not leave this machine, so it cannot have had an effect.
     unsent: bool = False
-    # No connection, or no answer in time; False for a member that answered with a 5xx.
+    # No connection. False where there was one, and then no answer in time, or none that helps.
     unreachable: bool = True
 
 
@@ -79,5 +79,5 @@ class Unavailable(ClientError):
 
     @property
     def unreachable(self) -> bool:
-        """Whether nobody answered at all."""
+        """Whether there was no connection to anybody."""
         return all(attempt.unreachable for attempt in self.attempts)

@@ -308,4 +308,6 @@ def _stray(word: str) -> str:
         return f"{line}; write a switch with its value as -debug={word}"
     if "://" in word:
         return f"{line}; write a list of URLs without blanks"
+    if difflib.get_close_matches(word, ["discovery"]):
+        return f"{line}; did you mean: pyetcd discovery?"
     return f"{line}; see pyetcd -help"

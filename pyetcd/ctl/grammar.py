@@ -5,8 +5,9 @@ the arguments, until `--`. What follows a flag that takes a value is its value, 
 Wrong usage is told on stderr, with the help on stdout, and exit code 1. Knows no etcd.
 """
 
+import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -28,6 +29,16 @@ _UNIT_SECONDS: Final = {
     "h": 3600.0,
 }
 _DURATION_PART: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+
+
+class UnknownFlag(click.UsageError):
+    """A flag that the command does not have; `hint` is what was meant, perhaps."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"flag provided but not defined: -{name}")
+        close = difflib.get_close_matches(name, known, n=1)
+        dashes = "--" if close and len(close[0]) > 1 else "-"
+        self.hint = f"did you mean {dashes}{close[0]}?" if close else ""
 
 
 class GoCommand(click.Command):
@@ -60,6 +71,9 @@ class GoGroup(click.Group):
             ctx.exit()
         if self.get_command(ctx, args[0]) is None:
             click.echo(f"No help topic for '{args[0]}'", err=True)
+            close = difflib.get_close_matches(args[0], self.commands, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"see {ctx.command_path} --help"
+            click.echo(hint, err=True)
             ctx.exit(UNKNOWN_COMMAND)
         return super().resolve_command(ctx, args)
 
@@ -124,8 +138,8 @@ def split_arguments(
 ) -> tuple[list[str], list[str]]:
     """Return the flags, each as one `--flag=value` or `--switch`, and the other arguments.
 
-    With `between`, flags may stand behind arguments. Raises UsageError for a flag that is none of
-    the parameters.
+    With `between`, flags may stand behind arguments. Raises UnknownFlag for one that is none of
+    the parameters, and UsageError.
     """
     options = _options(params)
     flags: list[str] = []
@@ -143,7 +157,7 @@ def split_arguments(
         name, equals, value = arg.lstrip("-").partition("=")
         option = options.get(name)
         if option is None or arg.startswith("---"):
-            raise click.UsageError(f"flag provided but not defined: -{name}")
+            raise UnknownFlag(name, options)
         spelled = max(option.opts, key=len)
         if not option.is_flag:
             if not equals:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from pyetcd.ctl import auth, health, keys, member, role, snapshot, snapshot_import, user, watch
-from pyetcd.ctl.grammar import BAD_ARGUMENTS, GoGroup, duration, string, switch
+from pyetcd.ctl.grammar import BAD_ARGUMENTS, GoGroup, UnknownFlag, duration, string, switch
 from pyetcd.ctl.session import Failed, Settings
 
 # As a shell reports a program that SIGINT has ended.
@@ -73,6 +73,8 @@ def run(args: list[str]) -> int:
         if error.ctx is not None:
             click.echo(error.ctx.command.get_help(error.ctx))
         click.echo(error.message, err=True)
+        if isinstance(error, UnknownFlag) and error.hint:
+            click.echo(error.hint, err=True)
         return BAD_ARGUMENTS
     except Failed as failure:
         click.echo(failure.text, err=True, nl=False)

@@ -179,9 +179,10 @@ class Session:
         except TimeoutError as error:
             raise Failed(Exit.BAD_CONNECTION, error_text(error)) from error
         except ClientError as error:
-            unreachable = isinstance(error, Unavailable) and error.unreachable
-            code = Exit.BAD_CONNECTION if unreachable else Exit.SERVER_ERROR
-            raise Failed(code, error_text(error)) from error
+            if isinstance(error, Unavailable) and error.unreachable:
+                raise Failed(Exit.BAD_CONNECTION, error_text(error)) from error
+            # As etcdctl: somebody is there, and the command has its own way to fail.
+            return
         self._debug(f"got endpoints({','.join(client.endpoints)}) after sync")
 
     def _total(self) -> float | None:
@@ -198,8 +199,12 @@ def server_error(error: Exception) -> Failed:
 
 
 def plain_error(error: Exception) -> Failed:
-    """Say what went wrong as the commands on members, users and roles do."""
-    return Failed(Exit.BAD_ARGUMENTS, f"{describe(error)}\n")
+    """Say what went wrong as the commands on members, users and roles do, in one line."""
+    text = describe(error)
+    if isinstance(error, Unavailable):
+        reasons = enumerate(attempt.reason for attempt in error.attempts)
+        text += "".join(f"; error #{number}: {reason}" for number, reason in reasons)
+    return Failed(Exit.BAD_ARGUMENTS, f"{text}\n")
 
 
 def bad_arguments(text: str) -> Failed:

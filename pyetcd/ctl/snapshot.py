@@ -190,4 +190,7 @@ def _path(text: str) -> Path | None:
 
 
 def _failed(error: Exception) -> Failed:
-    return Failed(Exit.SERVER_ERROR, f"Error:  {error}\n")
+    text = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror.lower()}"
+    return Failed(Exit.SERVER_ERROR, f"Error:  {text}\n")

@@ -36,7 +36,8 @@ class Limits:
     stream_bytes: int = 4 << 20
     # An idle connection is kept this long.
     idle_seconds: int = 300
-    # A head must be complete this long after its first byte, a body after its head.
+    # A head must be complete this long after its first byte, or after the connection's beginning if
+    # it is the first one; a body after its head.
     head_seconds: int = 30
     body_seconds: int = 300
     # A client that takes none of its answer, or sends more than may wait, is dropped after this.

@@ -48,6 +48,7 @@ class Connection:
         "_divert",
         "_flags",
         "_fragments",
+        "_has_asked",
         "_headers",
         "_method",
         "_odd_line",
@@ -78,6 +79,8 @@ class Connection:
         # Seconds since a head or a body began, counted by sweeps.
         self._stale = 0
         self._partial = False
+        # A head has been read to its end.
+        self._has_asked = False
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._flags = 0
@@ -118,7 +121,8 @@ class Connection:
             stale = self._stale
             limit = limits.head_seconds if self._request is None else limits.body_seconds
         else:
-            limit = limits.idle_seconds
+            # Who has asked may ask again; who never has is no client yet.
+            limit = limits.idle_seconds if self._has_asked else limits.head_seconds
         if stale > limit:
             self.abort()
 
@@ -230,6 +234,7 @@ class Connection:
             if self._flags & head.EXPECT and not request.http10 and not self._upgrade:
                 self._expect_continue(request)
         self._request = request
+        self._has_asked = True
         # Trailers of a chunked body go to a list that nobody reads.
         self._headers = []
         self._flags = 0

@@ -82,6 +82,7 @@ class Request:
         "http10",
         "is_refusal",
         "keep_alive",
+        "last_sweep",
         "method",
         "on_disconnect",
         "path",
@@ -119,6 +120,8 @@ class Request:
         # Set by a handler that answers later: the client has gone and nobody will read it.
         self.on_disconnect: Callable[[], None] | None = None
         self.answered = False
+        # For a handler that begins anew: by when it must have answered; 0 at first.
+        self.last_sweep = 0
         # For the connection: what waits until the earlier answers are written.
         self.answer: bytes | None = None
         self.stream: Stream | None = None

@@ -237,7 +237,8 @@ class Applier:
             # It was permitted by a member that had not heard of a revocation, perhaps: were it
             # carried out, a right that is revoked would be of use for as long as a member lags.
             if type(request.command) in NEED_PERMISSION:
-                return AuthChanged()
+                waiter = self.waiters.get(request.request_id)
+                return AuthChanged(waiter.last_sweep if waiter is not None else 0)
         try:
             return self._run(request.command, request.now)
         except (EtcdError, MembershipError, AuthError) as error:

@@ -106,6 +106,8 @@ class Pending:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
         self._stopping = False
+        # Why nobody is answered any more.
+        self._ended: RaftInternal | None = None
 
     def attach(self, node: RaftNode, transport: Peers) -> None:
         """Give it what proposals go to."""
@@ -127,33 +129,46 @@ class Pending:
         for timer in (self._sweep_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
-        stopped = RaftInternal("etcdserver: server stopped")
+        self.end("etcdserver: server stopped")
+
+    def end(self, cause: str) -> None:
+        """Tell whoever waits, and whoever comes, that the log will not be heard of again."""
+        self._ended = ended = RaftInternal(cause)
         for waiter in _take_due(self._waiters, _FOREVER):
-            waiter.done(stopped)
+            waiter.done(ended)
         for reader in _take_due(self._readers, _FOREVER):
-            reader.done(stopped)
+            reader.done(ended)
 
     # ------------------------------------------------------------------------------- requests
 
-    def propose(self, command: Command, done: Done, auth_revision: int) -> None:
+    def propose(
+        self, command: Command, done: Done, auth_revision: int, last_sweep: int = 0
+    ) -> None:
         """Have a command applied by all members, then call `done` with its result.
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
         cluster did not answer in time: then it may or may not happen later. Of a full disk it is
-        told at once, and nothing has happened or will.
+        told at once, and nothing has happened or will. A command that is proposed again after
+        AuthChanged has no more time than the first one had: `last_sweep` is then of that.
         """
+        if self._ended is not None:
+            self._loop.call_soon(done, self._ended)
+            return
         request_id = self._ids.next()
         now = self._clock()
         data = encode(request_id, now, command, auth_revision)
         if self._sample_due:
             done = self._timed(done)
         term = self._offer(NORMAL, data)
-        last_sweep = self._sweeps + self._timeout_sweeps
+        last_sweep = last_sweep or self._sweeps + self._timeout_sweeps
         request = make_request(request_id, now, command, auth_revision)
         self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term, request)
 
     def propose_change(self, make: Callable[[int], ConfigChange], done: Done) -> None:
         """The same for a membership change, which `make` makes for a request id."""
+        if self._ended is not None:
+            self._loop.call_soon(done, self._ended)
+            return
         request_id = self._ids.next()
         data = encode_change(make(request_id))
         term = self._offer(CONFIG, data)
@@ -162,6 +177,9 @@ class Pending:
 
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store holds all that any member has acknowledged before now."""
+        if self._ended is not None:
+            self._loop.call_soon(done, self._ended)
+            return
         request_id = self._ids.next()
         self._readers[request_id] = _Reader(done, self._sweeps + self._timeout_sweeps)
         try:

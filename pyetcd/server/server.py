@@ -76,8 +76,10 @@ FIRST_ELECTION_TURNS: Final = 10
 NO_ROOM_SECONDS: Final = 5.0
 # After the leader's connection to us has broken: so long for ours to it to break as well.
 LEADER_LOST_SECONDS: Final = 0.005
-# A member that was removed stays a moment, so that the others hear of it.
+# A member that was removed stays a moment, so that the others hear of it. What it was asked before
+# and may yet hear of comes at once, if at all: its clients need not wait until it ends.
 FAREWELL_SECONDS: Final = 1.0
+LAST_ANSWERS_SECONDS: Final = 0.1
 
 
 class Server:
@@ -188,15 +190,15 @@ class Server:
 
     # ------------------------------------------------------------------------------- requests
 
-    def propose(self, command: Command, done: Done) -> None:
+    def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
         """Have a command applied by all members, then call `done` with its result.
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
         cluster did not answer in time: then it may or may not happen later. It gets AuthChanged if
         what permits the command, which is to be checked right before, does not do so any more when
-        its turn comes.
+        its turn comes; proposed again, it is given up at the `last_sweep` that AuthChanged has.
         """
-        self._pending.propose(command, done, self.auth.revision_in_force)
+        self._pending.propose(command, done, self.auth.revision_in_force, last_sweep)
 
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store holds all that any member has acknowledged before now."""
@@ -245,7 +247,7 @@ class Server:
         self.propose(command, self._published)
 
     def _published(self, result: Result) -> None:
-        if self._stopping:
+        if self._stopping or self._leaving:
             return
         if isinstance(result, EtcdError):
             if not self.node.disk_full:
@@ -439,10 +441,12 @@ class Server:
         if self._leaving or self._stopping:
             return
         self._leaving = True
-        log.error("the member has been permanently removed from the cluster")
+        removed = "the member has been permanently removed from the cluster"
+        log.error(removed)
         log.error("the data-dir used by this member must be removed.")
         elections = 2 * self.config.election_milliseconds / 1000
         deadline = self._loop.time() + max(FAREWELL_SECONDS, elections)
+        self._loop.call_later(LAST_ANSWERS_SECONDS, self._pending.end, f"etcdserver: {removed}")
         self._loop.call_later(FAREWELL_SECONDS, self._end_when_superseded, deadline)
 
     def _end_when_superseded(self, deadline: float) -> None:

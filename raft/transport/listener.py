@@ -268,10 +268,8 @@ class Connection(asyncio.Protocol):
     async def _serve(self) -> None:
         tuning = self._listener.tuning
         try:
-            seconds = tuning.handshake_seconds
-            while await self._serve_one(seconds) and not self._is_last:
+            while await self._serve_one(tuning.head_seconds) and not self._is_last:
                 self._http.start_next_cycle()
-                seconds = tuning.idle_seconds
         except TimeoutError:
             pass  # it had its time
         except h11.RemoteProtocolError as error:

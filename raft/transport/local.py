@@ -76,11 +76,10 @@ class Tuning:
     # For connecting and the handshake together. A host that is gone answers nothing at all, and
     # must not keep us from noticing that it is back.
     dial_seconds: float = 2.0
-    # For the TLS handshake of who dials us, and then for the head of the request: who connects and
-    # says nothing holds a descriptor so long.
+    # Who connects and then says nothing holds a descriptor so long: until the end of the handshake
+    # of TLS, and until that of the first head, or from an answer to the end of the next head.
     handshake_seconds: float = 10.0
-    # Between two requests on one connection: monitors keep theirs.
-    idle_seconds: float = 75.0
+    head_seconds: float = 30.0
     # The wait after the first failed attempt, and the longest; see `Peer`.
     first_backoff_seconds: float = 0.02
     last_backoff_seconds: float = 0.5

@@ -1,6 +1,7 @@
 """Clusters that find their members: by a token in any etcd v2 store, by a service, by DNS."""
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -208,6 +209,27 @@ def test_discovery_that_cannot_succeed_ends_with_etcds_error(make: Make, store: 
         assert not member.data_dir.exists(), name
 
 
+def test_token_behind_a_password_and_a_proxy_brings_a_cluster_up(make: Make, store: Member) -> None:
+    """A store that lets only one user in, at a host that only the HTTP proxy can reach."""
+    token(store, 2)
+    user = {"user": "root", "password": "pass:word"}
+    assert store.request("PUT", "/v2/auth/users/root", body=user).status == 201
+    assert store.request("PUT", "/v2/auth/enable").status == 200
+    own = f"{store.client_url.replace('//', '//root:pass%3Aword@')}/v2/auth/roles/guest"
+    revoked = subprocess.run(["curl", "-sS", "-f", "-X", "DELETE", own], check=False)
+    assert revoked.returncode == 0
+    url = "http://root:pass%3Aword@store.invalid/v2/keys/discovery/token"
+    # The store takes requests in the form that is meant for proxies.
+    through = ["-discovery-proxy", store.client_url]
+    members = [joiner(make, f"infra{number}", url, *through) for number in range(2)]
+    wait_formed(members)
+    stranger = joiner(make, "stranger", url.replace("pass", "wrong"), *through)
+    assert stranger.wait_exit() == 1
+    assert "answered 401" in stranger.log.splitlines()[-1]
+    secret = "(pass|wrong)(:|%3A)word"
+    assert [it.name for it in (*members, stranger) if re.search(secret, it.log)] == []
+
+
 def test_proxy_with_a_token_waits_for_the_cluster(make: Make, store: Member) -> None:
     """It counts for nothing, and serves when the members do."""
     url = token(store, 1)
@@ -271,6 +293,29 @@ def test_service_with_a_named_store_brings_a_cluster_up(make: Make, command: lis
     _, url = start_service(make, "--etcd", store.client_url)
     new = request(f"{url}/new?size=2", "PUT").body.decode()
     wait_formed([joiner(make, f"infra{number}", new) for number in range(2)])
+
+
+def test_service_limits_sizes_and_rates_and_forgets_tokens(make: Make) -> None:
+    """400 and 429 say why; a token lives for --ttl, and who comes later is told that it is gone."""
+    store = start_store(make("store"))
+    limits = ["--max-size", "5", "--rate", "3", "--ttl", "60"]
+    _, url = start_service(make, "--etcd", store.client_url, *limits)
+    for size in ("6", "0", "x"):
+        refused = request(f"{url}/new?size={size}")
+        assert (refused.status, b"from 1 to 5" in refused.body) == (400, True)
+    new = [request(f"{url}/new?size=5") for _ in range(4)]
+    assert [answer.status for answer in new] == [200, 200, 200, 429]
+    assert 0 < int(new[3].headers["Retry-After"]) <= 60
+    assert request(f"{url}/health").status == 200
+    token_url = new[0].body.decode()
+    ends = request(token_url.replace(url, f"{store.client_url}/v2/keys/_etcd/registry"))
+    assert 0 < ends.json()["node"]["ttl"] <= 60
+    key = token_url.replace(url, "_etcd/registry")
+    store.request("PUT", f"/v2/keys/{key}", form={"dir": "true", "prevExist": "true", "ttl": 1})
+    wait_for(lambda: request(token_url).status == 404, 30, "the token to be forgotten")
+    late = joiner(make, "late", token_url)
+    assert late.wait_exit() == 1
+    assert "discovery" in late.log.splitlines()[-1]
 
 
 @pytest.mark.skipif(REAL_ETCD is None, reason="no etcd is installed")

@@ -1,10 +1,12 @@
 """Members that join, leave and come back: by POST and DELETE on /v2/members and new processes."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.processes import OTHER_SERVER, Cluster, Member, wait_for
+from tests.cluster.processes import NO_ANSWER, OTHER_SERVER, Cluster, Member, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -140,6 +142,48 @@ def test_member_asked_to_move_itself_answers_and_moves(tmp_path: Path):
                 answer = follower.request("PUT", url, body={"peerURLs": [peer_url]})
                 assert answer.status == 204, answer.body
         assert follower.put("after", "1").status == 201
+
+
+@pytest.mark.skipif(OTHER_SERVER, reason="etcd lets them wait until they time out")
+@pytest.mark.parametrize("size", [2, 3])
+def test_members_that_remove_each_other_are_both_answered_at_once(tmp_path: Path, size: int):
+    """One of them is removed first; what it asked for may have happened or not, which it says."""
+    with Cluster(tmp_path, size=size, flags=FLAGS) as cluster:
+        pair = [cluster.leader(), cluster.followers()[0]]
+        ids = {member: member_id(member, member.name) for member in pair}
+        answers = {}
+
+        def remove(asked: Member, removed: Member):
+            began = time.monotonic()
+            answer = asked.request("DELETE", f"/v2/members/{ids[removed]}")
+            answers[asked] = answer.status, time.monotonic() - began
+
+        asking = [threading.Thread(target=remove, args=it) for it in (pair, pair[::-1])]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        assert max(seconds for _, seconds in answers.values()) < 1
+        statuses = [answers[member][0] for member in pair]
+        assert sorted(statuses) in ([204, 204], [204, 500])
+        left = [member for member in cluster.members if member not in pair]
+        for asked, removed in (pair, pair[::-1]):
+            if answers[asked][0] == 204:
+                assert removed.wait_exit() == 0
+            else:
+                left += [removed] if removed.running and answers[removed][0] == 204 else []
+        wait_for(lambda: put_somewhere(left), 30, "whoever is left to take a write")
+
+
+def put_somewhere(members: list[Member]) -> bool:
+    """Write through the first who can."""
+    for member in members:
+        try:
+            if member.put("after", "1").status in (200, 201):
+                return True
+        except NO_ANSWER:
+            pass
+    return False
 
 
 def add(through: Member, newcomer: Member):

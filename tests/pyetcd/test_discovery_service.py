@@ -250,8 +250,10 @@ async def test_new_tokens_of_a_client_are_limited() -> None:
         Upstream(store.act) as upstream,
         service_on(f"{upstream.url}/base", per_minute=2) as port,
     ):
-        statuses = [(await ask(port, "GET", "/new"))[0] for _ in range(3)]
-        assert statuses == [200, 200, 429]
+        # What is refused is no token.
+        pages = ("/new?size=none", "/new", "/new", "/new")
+        statuses = [(await ask(port, "GET", page))[0] for page in pages]
+        assert statuses == [400, 200, 200, 429]
         assert (await ask(port, "GET", "/"))[0] == 200
 
 

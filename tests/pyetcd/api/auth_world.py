@@ -97,7 +97,7 @@ class AuthWorld:
     def now(self) -> int:
         return NOW
 
-    def propose(self, command: Command, done: Done) -> None:
+    def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
         self.proposals.append((command, done, self.auth.revision_in_force))
 
     def read_index(self, done: ReadDone) -> None:

@@ -31,6 +31,8 @@ class DirectServer:
         self.term = 3
         self.time = NOW
         self.commands: list[Command] = []
+        # Of the newest command.
+        self.last_sweep = 0
         self.holds = False
         self.held: list[tuple[Command, Done]] = []
         self.readers: list[ReadDone] = []
@@ -43,8 +45,9 @@ class DirectServer:
     def now(self) -> int:
         return self.time
 
-    def propose(self, command: Command, done: Done) -> None:
+    def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
         self.commands.append(command)
+        self.last_sweep = last_sweep
         if self.holds:
             self.held.append((command, done))
         else:

@@ -89,7 +89,7 @@ class FakeServer:
     def read_index(self, done: ReadDone) -> None:
         self.readers.append(done)
 
-    def propose(self, command: object, done: Done) -> None:
+    def propose(self, command: object, done: Done, last_sweep: int = 0) -> None:
         self.waiting.append(done)
 
     def add_member(self, peer_urls: Urls, done: Done) -> Member:

@@ -14,7 +14,10 @@ from pyetcd.command import (
     CompareAndSwap,
     Create,
     CreateInOrder,
+    CreateUser,
     Delete,
+    DeleteRole,
+    EnableAuth,
     Set,
     Update,
     ttl_expiration,
@@ -305,7 +308,8 @@ def test_write_is_tried_again_when_permissions_have_changed(method: str, status:
     client.server.holds = True
     wire = client.begin(method, target)
     command, done = client.server.held.pop()
-    done(AuthChanged())
+    done(AuthChanged(last_sweep=7))
+    assert client.server.last_sweep == 7, "it has no more time than at first"
     ((again, done),) = client.server.held
     assert again == command
     assert wire.sent == b""
@@ -393,19 +397,21 @@ def test_quorum_read_with_wait_is_a_plain_read():
     assert client.store.watcher_count == 0
 
 
-def test_quorum_read_of_another_state_of_auth_begins_anew():
-    """It was permitted by rules that are no more."""
+def test_quorum_read_of_another_state_of_auth_is_asked_once_more():
+    """It was permitted by rules that are no more; what is read is not confirmed a second time."""
     client = Client()
     client.put("/k")
+    auth = client.keys._auth
     wire = client.begin("GET", "/k?quorum=true")
-    client.server.readers.pop()
-    client.keys._auth.revision_in_force = 5
+    auth.revision_in_force = 5
+    client.server.readers.pop()(None)
+    assert (wire.response().status, client.server.readers) == (200, [])
     wire = client.begin("GET", "/k?quorum=true")
-    client.keys._auth.revision_in_force = 6
+    auth.execute(CreateUser("root", "hash", (), may_exist=False))
+    auth.execute(EnableAuth())
+    auth.execute(DeleteRole("guest"))
     client.server.readers.pop()(None)
-    assert wire.sent == b""
-    client.server.readers.pop()(None)
-    assert wire.response().status == 200
+    assert (wire.response().status, client.server.readers) == (401, [])
 
 
 def test_read_that_fails_is_refused():

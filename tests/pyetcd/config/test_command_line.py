@@ -66,6 +66,7 @@ def test_number_is_read_in_go_notation(text: str, number: int) -> None:
         (["---name"], "bad flag syntax: ---name; write -name"),
         (["-=a"], "bad flag syntax: -=a; write -name"),
         (["a"], "'a' is not a valid flag; see pyetcd -help"),
+        (["discovry"], "'discovry' is not a valid flag; did you mean: pyetcd discovery?"),
         (["-"], "'-' is not a valid flag; see pyetcd -help"),
         ([""], "'' is not a valid flag; see pyetcd -help"),
         (["--", "-name"], "'-name' is not a valid flag; see pyetcd -help"),

@@ -5,7 +5,10 @@ import logging
 
 import pytest
 
+from pyetcd.auth import AuthChanged
 from pyetcd.command import Publish, Set, SetVersion
+from pyetcd.errors import RaftInternal
+from pyetcd.server.pending import SWEEP_SECONDS
 from pyetcd.server.server import (
     FIRST_ELECTION_SECONDS,
     FIRST_ELECTION_TURNS,
@@ -253,3 +256,22 @@ async def test_call_later_calls_in_a_later_turn():
     assert called == []
     await turn()
     assert called == [1]
+
+
+@virtual
+async def test_proposal_that_is_asked_again_is_given_up_at_its_old_time():
+    """Users and roles that change all the time hold nobody up for longer than anything else."""
+    world = World()
+    command = Set("/a", "1", False, 0, False)
+    results = world.propose(command)
+    for revision in (5, 6):
+        await asyncio.sleep(world.config.request_timeout_seconds / 3)
+        world.server.auth.revision_in_force = revision
+        world.commit()
+        changed = results.pop()
+        assert isinstance(changed, AuthChanged)
+        world.server.propose(command, results.append, changed.last_sweep)
+        assert results == []
+    await asyncio.sleep(world.config.request_timeout_seconds / 3 + SWEEP_SECONDS)
+    assert [type(it) for it in results] == [RaftInternal]
+    assert world.server.applier.waiters == {}

@@ -13,13 +13,11 @@ from pyetcd.cluster import (
     PeerUrlExists,
     member_id,
 )
-from pyetcd.command import UpdateMember
-from pyetcd.server.server import (
-    FAREWELL_SECONDS,
-)
-from raft import (
-    PeerRejected,
-)
+from pyetcd.command import Set, UpdateMember
+from pyetcd.errors import RaftInternal
+from pyetcd.server.server import FAREWELL_SECONDS, LAST_ANSWERS_SECONDS
+from pyetcd.store import Event
+from raft import PeerRejected
 from raft.transport import MemberRemoved
 from tests.pyetcd.server.fakes import OTHERS, OWN, World, member
 from tests.virtual_time import virtual
@@ -137,6 +135,28 @@ async def test_member_that_is_removed_leaves(caplog: pytest.LogCaptureFixture):
     assert world.removals == 0
     await asyncio.sleep(FAREWELL_SECONDS)
     assert world.removals == 1
+
+
+@virtual
+async def test_member_that_is_removed_keeps_nobody_waiting():
+    """What it was asked it may hear of in a moment or never; what it is asked then is refused."""
+    world = World()
+    outcomes = world.propose(Set("/in", "time", False, 0, False))
+    world.server.remove_member(OWN, outcomes.append)
+    late = [world.propose(Set("/too", "late", False, 0, False)), world.read()]
+    world.lead(OTHERS[0])
+    world.commit(2)
+    assert [type(it) for it in outcomes] == [Event, type(None)]
+    assert late == [[], []]
+    await asyncio.sleep(LAST_ANSWERS_SECONDS)
+    late += [world.propose(Set("/k", "v", False, 0, False)), world.read()]
+    changes: list[object] = []
+    world.server.remove_member(OTHERS[1], changes.append)
+    await asyncio.sleep(0)
+    assert [str(it) for (it,) in [*late, changes]] == 5 * [str(late[0][0])]
+    assert isinstance(late[0][0], RaftInternal)
+    assert late[0][0].cause.endswith("permanently removed from the cluster")
+    assert world.removals == 0
 
 
 @virtual

@@ -169,7 +169,7 @@ def test_listener_drops_who_says_nothing(run: Run, sent: bytes) -> None:
     """No head, or half of one: the descriptor is free again after a while."""
 
     async def scenario() -> None:
-        tuning = replace(QUICK, handshake_seconds=0.05)
+        tuning = replace(QUICK, head_seconds=0.05)
         async with serving(tuning=tuning) as port:
             assert await port.ask(sent) == b""
 
@@ -177,10 +177,10 @@ def test_listener_drops_who_says_nothing(run: Run, sent: bytes) -> None:
 
 
 def test_listener_drops_who_has_asked_and_says_nothing_more(run: Run) -> None:
-    """An idle connection is kept for longer than a new one, and not for ever."""
+    """An idle connection is kept for a while, and not for ever."""
 
     async def scenario() -> None:
-        tuning = replace(QUICK, idle_seconds=0.05)
+        tuning = replace(QUICK, head_seconds=0.3)
         async with serving(tuning=tuning) as port:
             got = await port.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert got.endswith(b"GET / 0")

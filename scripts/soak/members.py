@@ -50,8 +50,6 @@ class Member:
         self.clock_path = directory / f"clock{node}"
         self._network = network
         self._generation = 0
-        # Whether its clock goes right, for those who measure time by it.
-        self.clock_is_right = True
         self.process = self._make_process()
 
     @property

@@ -34,6 +34,8 @@ class DirectServer:
         self.holds = False
         self.held: list[tuple[Command, Done]] = []
         self.readers: list[ReadDone] = []
+        self.knows = True
+        self.learners: list[ReadDone] = []
         self.timers: list[tuple[float, Callable[[], object]]] = []
 
     @property
@@ -42,6 +44,12 @@ class DirectServer:
 
     def now(self) -> int:
         return self.time
+
+    def knows_time(self) -> bool:
+        return self.knows
+
+    def learn_time(self, done: ReadDone) -> None:
+        self.learners.append(done)
 
     def propose(self, command: Command, done: Done) -> None:
         self.commands.append(command)

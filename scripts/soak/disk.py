@@ -1,10 +1,8 @@
-"""pyetcd on a disk that fails when it is told to: an entry point for tests only.
+"""A disk that fails when it is told to, in the place of the real one; see `start.py`.
 
-    python -m scripts.soak.disk PLAN FLAG...
-
-PLAN is a file that may come and go while the member runs; see `Plan`. Everything that storage does
-passes through here, so that a power loss can be pretended: the disk undoes what was not flushed,
-tears the write that is under way, and kills its process.
+What is wrong is said by a file that may come and go while the member runs; see `Plan`. Everything
+that storage does passes through here, so that a power loss can be pretended: the disk undoes what
+was not flushed, tears the write that is under way, and kills its process.
 """
 
 import errno
@@ -13,14 +11,12 @@ import os
 import random
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
-from pyetcd.main import main
 from raft import storage
 from raft.files import DiskFiles
 
@@ -278,9 +274,3 @@ def install(plan_path: Path) -> None:
     FaultyFiles.disk = FaultyDisk(plan_path, _die)
     # What storage makes for itself when it is given no files.
     vars(storage)["DiskFiles"] = FaultyFiles
-
-
-if __name__ == "__main__":
-    install(Path(sys.argv[1]))
-    sys.argv = [sys.argv[0], *sys.argv[2:]]
-    main()

@@ -1,7 +1,7 @@
 """The cluster of a soak run: real members, each in a namespace of its own, and what is asked of it.
 
-Members are started on a disk that can be made to fail (`scripts.soak.disk`). One that must not come
-back as it was is replaced: thrown out, and added anew with an empty directory.
+Members are started on a disk that can be made to fail (`scripts.soak.start`). One that must not
+come back as it was is replaced: thrown out, and added anew with an empty directory.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Member:
         process = Process(f"m{self.node}-{self._generation}", self.directory)
         process.client_url = f"http://{self.host}:{PORT}"
         process.peer_url = f"http://{self.host}:{PEER_PORT}"
-        command = [sys.executable, "-m", "scripts.soak.disk", str(self.plan_path)]
+        command = [sys.executable, "-m", "scripts.soak.start", str(self.plan_path)]
         process.command = self._network.command(self.node, command)
         process.environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
         return process

@@ -37,6 +37,8 @@ class Plan:
     after: int = 0
     # How many more operations until the power is lost; 0 for never.
     power_loss: int = 0
+    # Nothing that needs more room than there is set aside succeeds.
+    full: bool = False
 
     def write(self, path: Path) -> None:
         """Put it in force."""
@@ -102,6 +104,16 @@ class FaultyDisk:
             plan.after -= 1
             if plan.after < 0:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def take_room(self) -> None:
+        """A file is to be made, or to grow. Raises OSError if there is no room."""
+        if self.look().full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def grow(self, descriptor: int, size: int) -> None:
+        """A file is to have so many bytes at least. Raises OSError if there is no room for more."""
+        if size > os.fstat(descriptor).st_size:
+            self.take_room()
 
     def delay(self) -> float:
         """Return how long a flush takes longer than it should."""
@@ -190,6 +202,7 @@ class FaultyFiles(DiskFiles):
     def create(self, path: Path) -> int:
         with self.disk.lock:
             self.disk.count("write")
+            self.disk.take_room()
             descriptor = super().create(path)
             self.disk.opened(descriptor, path)
             self.disk.named(path.parent, lambda: path.unlink(missing_ok=True))
@@ -201,14 +214,21 @@ class FaultyFiles(DiskFiles):
             self.disk.opened(descriptor, path)
             return descriptor
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        with self.disk.lock:
+            self.disk.take_room()
+            super().allocate(descriptor, size)
+
     def write(self, descriptor: int, data: bytes, offset: int) -> None:
         with self.disk.lock:
+            self.disk.grow(descriptor, offset + len(data))
             self.disk.writing(descriptor, data, offset)
             self.disk.count("write")
             super().write(descriptor, data, offset)
 
     def write_durably(self, descriptor: int, data: bytes, offset: int) -> None:
         with self.disk.lock:
+            self.disk.grow(descriptor, offset + len(data))
             self.disk.writing(descriptor, data, offset)
             self.disk.count("write")
             super().write(descriptor, data, offset)

@@ -20,6 +20,8 @@ from scripts.soak.namespaces import CLIENTS, Network, address
 from tests.cluster.processes import Member as Process
 from tests.cluster.processes import without_ttl
 
+# The module that is a member, and its first arguments; `tests/cluster/broken_soak.py` has another.
+ENTRY_POINT: Final = ["scripts.soak.start"]
 FIRST_NODE: Final = 11
 # Short, so that a round sees elections and snapshots.
 FLAGS: Final = [
@@ -65,7 +67,7 @@ class Member:
         process = Process(f"m{self.node}-{self._generation}", self.directory)
         process.client_url = f"http://{self.host}:{PORT}"
         process.peer_url = f"http://{self.host}:{PEER_PORT}"
-        command = [sys.executable, "-m", "scripts.soak.start", str(self.plan_path)]
+        command = [sys.executable, "-m", *ENTRY_POINT, str(self.plan_path)]
         process.command = self._network.command(self.node, command)
         process.environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
         return process

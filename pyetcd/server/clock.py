@@ -46,6 +46,8 @@ class ClusterClock:
         self._heard_at = -1
         self._measured_at = -1
         self._slewed_at = 0
+        # Whether another leader has begun, and has not been heard.
+        self._is_new_term = False
 
     def now(self) -> int:
         """Return the latest that cluster time may be. It may go back a little."""
@@ -71,16 +73,25 @@ class ClusterClock:
 
     # -------------------------------------------------------------------------- as a follower
 
+    def begin_term(self) -> None:
+        """Another member leads. Its clock may be behind that of the last leader, and so must we.
+
+        It tells the time before it puts an end to any key: until that is heard, what was heard
+        of its predecessor will do.
+        """
+        self._is_new_term = True
+
     def hear(self, told: int) -> None:
         """The leader has told this time, a moment or long ago: it is that late at least."""
         moment = self._monotonic()
         low = told - moment
-        if self._heard_at >= 0:
+        if self._heard_at >= 0 and not self._is_new_term:
             # What was heard before is better, as long as clocks have not drifted apart.
             low = max(low, self._low - (moment - self._heard_at) // DRIFT)
         self._low = low
         self._high = max(self._high, low)
         self._heard_at = moment
+        self._is_new_term = False
 
     def measure(self, told: int, asked_at: int) -> None:
         """What was told just now was told after we had asked: it is no later than that."""
@@ -98,6 +109,7 @@ class ClusterClock:
         """From here on this clock is the cluster's; the time must be known."""
         assert self.known, "a leader that does not know the time"
         self._high = self._low
+        self._is_new_term = False
         self._slewed_at = self._heard_at = self._measured_at = self._monotonic()
 
     def set(self, time: int, *, by_walls: bool) -> None:

@@ -186,6 +186,7 @@ class Timekeeper:
     def on_term_began(self) -> None:
         """All that was committed before this term is applied; if we lead, we have the clock."""
         if not self._leads:
+            self._clock.begin_term()
             return
         self._walls.clear()
         if self._clock.known:
@@ -231,7 +232,9 @@ class Timekeeper:
     def _take_office(self) -> None:
         self._clock.lead()
         self._asked_at = -1
-        self._told_at = self._clock.monotonic() - round(TELL_SECONDS * SECOND)
+        if len(self._node.core.configuration.voters) > 1:
+            # Before any key gets its end by this clock: a successor goes on from there.
+            self._tell()
         if self._slew_timer is None and not self._stopping:
             self._slew_timer = self._loop.call_later(SLEW_SECONDS, self._slew)
         self._answer_all(None)

@@ -82,6 +82,12 @@ STORE: Final = (
         killer="tests/pyetcd/server/test_apply.py",
     ),
     mutant(
+        "M52k",
+        "a leader that is elected again goes on from its own clock, not its successor's",
+        (CLOCK + "hear", "and not self._is_new_term", ""),
+        killer="tests/pyetcd/server/test_timekeeper.py",
+    ),
+    mutant(
         "M53",
         "a refresh tells the watchers",
         (STORE_CLASS + "_commit", "if event.refresh:", "if False:"),

@@ -215,8 +215,23 @@ async def test_leader_that_knows_no_time_believes_who_does():
     world.server.on_time_asked(OTHERS[0], world.now() - 60 * SECOND, known=True)
     assert world.server.now() == world.now() - 60 * SECOND
     assert world.server.clock.settings == 0
-    await turn()
-    assert [type(it) for it in world.about_time()] == [TellTime]
+    assert world.about_time() == [TellTime(world.now() - 60 * SECOND)]
+
+
+@virtual
+async def test_leader_that_is_elected_again_goes_on_from_its_successors_clock():
+    """Which was behind its own; keys were given their ends by that meanwhile."""
+    world = World()
+    world.lead(OWN)
+    world.begin_term()
+    world.lead(OTHERS[0])
+    world.begin_term()
+    tell(world, world.now() - SECOND)
+    await asyncio.sleep(10)
+    world.lead(OWN)
+    world.begin_term()
+    assert world.server.now() == world.now() - SECOND
+    assert world.about_time()[-1] == TellTime(world.now() - SECOND)
 
 
 @virtual

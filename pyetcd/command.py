@@ -4,9 +4,9 @@ One class per command. Each is complete: times are absolute, ids are made, nothi
 apply path to decide by a clock or at random, so that every member comes to the same state.
 
 A command travels as one msgpack array: [kind, request id, now, auth revision, field, ...]. The
-request id tells the member that proposed it whose command it was (0: nobody waits); `now` is that
-member's clock in nanoseconds since the epoch. Strings may hold escaped bytes (surrogateescape).
-Expirations are nanoseconds since the epoch, 0 for none.
+request id tells the member that proposed it whose command it was (0: nobody waits); `now` is
+cluster time as that member has it, in nanoseconds since the epoch. Strings may hold escaped bytes
+(surrogateescape). Expirations are nanoseconds since the epoch, 0 for none.
 
 `ttl_expiration` makes an expiration of a client's ttl as etcd 2.3.8 does.
 """
@@ -98,7 +98,7 @@ class CompareAndDelete(NamedTuple):
 
 
 class Sync(NamedTuple):
-    """Remove the keys whose time has come, as the leader's clock says, the earliest first."""
+    """Remove the keys whose time has come, by cluster time, the earliest first."""
 
     cutoff: int
     # At most so many in one command, so that a burst does not hold everything up.
@@ -132,6 +132,21 @@ class ReportDigest(NamedTuple):
     member_id: int
     raft_index: int
     digest: int
+
+
+class AskTime(NamedTuple):
+    """A member asks the leader for the time; see `server/timekeeper.py`."""
+
+    member_id: int
+    # The time that it has: the cluster's if it knows that, else what its wall clock shows.
+    time: int
+    known: bool
+
+
+class TellTime(NamedTuple):
+    """The leader tells the time, nanoseconds since the epoch."""
+
+    time: int
 
 
 class CreateUser(NamedTuple):
@@ -220,6 +235,8 @@ Command: TypeAlias = (
     | UpdateMember
     | SetVersion
     | ReportDigest
+    | AskTime
+    | TellTime
     | AuthCommand
 )
 
@@ -245,6 +262,8 @@ _KINDS: Final[dict[int, type[Command]]] = {
     18: EnableAuth,
     19: DisableAuth,
     20: ReportDigest,
+    21: AskTime,
+    22: TellTime,
 }
 _NUMBERS: Final[dict[type[Command], int]] = {kind: number for number, kind in _KINDS.items()}
 # Commands of clients, who need permission for them; the others are the members' own.
@@ -265,7 +284,7 @@ class Request(NamedTuple):
 
     # Who waits for the result; 0 for nobody.
     request_id: int
-    # The proposer's clock, nanoseconds since the epoch.
+    # Cluster time as the proposer has it, nanoseconds since the epoch.
     now: int
     command: Command
     # The state of auth in which it was permitted; 0 when auth was disabled.
@@ -364,6 +383,18 @@ def decode_member_change(context: bytes) -> MemberChange:
 # ------------------------------------------------------------------------------------ ttl
 
 
+def brought_up(command: Command, late: int) -> Command:
+    """Return the command as one that came so many nanoseconds later: a key lives as long."""
+    match command:
+        case Set() | Create() | CreateInOrder() | Update() | CompareAndSwap():
+            if command.expiration:
+                expiration = min(command.expiration + late, _INT64_MAX)
+                return command._replace(expiration=expiration)
+        case _:
+            pass
+    return command
+
+
 def ttl_expiration(ttl_seconds: int, now: int) -> int:
     """Return when a key expires that was given this ttl (0 to 2**64 - 1) now.
 
@@ -375,6 +406,7 @@ def ttl_expiration(ttl_seconds: int, now: int) -> int:
 
 
 __all__ = [
+    "AskTime",
     "AuthCommand",
     "BadCommand",
     "Command",
@@ -400,10 +432,12 @@ __all__ = [
     "Set",
     "SetVersion",
     "Sync",
+    "TellTime",
     "Update",
     "UpdateMember",
     "UpdateRole",
     "UpdateUser",
+    "brought_up",
     "decode",
     "decode_member_change",
     "encode",

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from socket import socket
 from typing import Final
 
@@ -21,6 +22,7 @@ from pyetcd.cluster import Member as ClusterMember
 from pyetcd.command import MemberChange, encode_member_change
 from pyetcd.config import Config
 from pyetcd.httpd import Listener, Router, bind_tcp
+from pyetcd.server.clock import ClusterClock
 from pyetcd.server.server import Server
 from pyetcd.stats import Traffic
 from pyetcd.tls import Certificates
@@ -53,6 +55,9 @@ log = logging.getLogger(__name__)
 TICKS_PER_HEARTBEAT: Final = 4
 # What has begun when the member stops may take so long to finish.
 GRACE_SECONDS: Final = 1.0
+
+# Goes on while the machine sleeps, where there is such a clock: keys grow old all the same.
+_STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 Die = Callable[[BaseException], None]
 
@@ -257,7 +262,7 @@ async def _run(
         identity.member_id,
         identity.name,
         Cluster(identity.cluster_id),
-        clock=time.time_ns,
+        clock=ClusterClock(time.time_ns, partial(time.clock_gettime_ns, _STEADY_CLOCK)),
         on_removed=on_removed,
     )
     transport = Transport(

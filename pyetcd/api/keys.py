@@ -78,6 +78,12 @@ class KeyServer(Protocol):
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store is up to date."""
 
+    def knows_time(self) -> bool:
+        """Whether `now` is good enough for a TTL."""
+
+    def learn_time(self, done: ReadDone) -> None:
+        """Call `done` when it is."""
+
     def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
         """Call back from the event loop."""
 
@@ -155,6 +161,8 @@ class Keys:
             return
         if self._auth.enabled and not self._admits(request, self.put, wanted):
             return
+        if wanted.ttl_seconds is not None and not self._has_time(request, self.put):
+            return
         self.requests.puts += 1
         done = self._answerer(request, wanted)
         self._server.propose(self._put_command(path, wanted), done, request.last_sweep)
@@ -167,6 +175,8 @@ class Keys:
             self._refuse(request, error)
             return
         if self._auth.enabled and not self._admits(request, self.post, wanted):
+            return
+        if wanted.ttl_seconds is not None and not self._has_time(request, self.post):
             return
         self.requests.posts += 1
         command = CreateInOrder(
@@ -212,6 +222,19 @@ class Keys:
         if wanted.prev_exist:
             return Update(path, wanted.value, expiration, wanted.refresh)
         return Set(path, wanted.value, wanted.directory, expiration, wanted.refresh)
+
+    def _has_time(self, request: Request, again: Handler) -> bool:
+        """Tell whether a TTL can be taken; if not, the request will come `again`."""
+        if self._server.knows_time():
+            return True
+        self._server.learn_time(partial(self._time_learnt, request, again))
+        return False
+
+    def _time_learnt(self, request: Request, again: Handler, error: EtcdError | None) -> None:
+        if error is not None:
+            self._refuse(request, error)
+        else:
+            again(request)
 
     def _expiration(self, wanted: Parameters) -> int:
         if wanted.ttl_seconds is None:

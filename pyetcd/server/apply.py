@@ -1,9 +1,11 @@
 """Apply: a committed entry changes the store, the members or the users; whoever waits is told.
 
 The state machine of `raft.interfaces`. Every member runs it on the same entries and comes to the
-same state: it reads no clock and draws no number, what it needs is in the command. A refusal is a
-result like any other (an EtcdError or MembershipError goes to the waiter); anything else that
-escapes is a bug, and ends the process.
+same state: it reads no clock and draws no number, what it needs is in the command. Time is what
+leaders have put into the log; a command that was given an earlier one by its member is taken for
+one that has just come, so that no wrong clock makes a key expire early. A refusal is a result like
+any other (an EtcdError or MembershipError goes to the waiter); anything else that escapes is a bug,
+and ends the process.
 """
 
 import logging
@@ -16,6 +18,7 @@ from pyetcd.auth import Auth, AuthChanged, AuthError, BadAuth, Written
 from pyetcd.cluster import BadMembers, Cluster, ClusterTooNew, Member, MembershipError
 from pyetcd.command import (
     NEED_PERMISSION,
+    AskTime,
     BadCommand,
     Command,
     CompareAndDelete,
@@ -36,10 +39,12 @@ from pyetcd.command import (
     Set,
     SetVersion,
     Sync,
+    TellTime,
     Update,
     UpdateMember,
     UpdateRole,
     UpdateUser,
+    brought_up,
     decode,
     decode_member_change,
     peek_request_id,
@@ -109,6 +114,12 @@ class Observer(Protocol):
     def on_term_began(self, term: int) -> None:
         """The first entry of a leader's term was applied."""
 
+    def on_time_asked(self, member_id: int, time: int, known: bool) -> None:
+        """A member asks for the time."""
+
+    def on_time_told(self, time: int) -> None:
+        """A leader tells the time."""
+
     def on_applied(self) -> None:
         """Entries were applied."""
 
@@ -122,6 +133,7 @@ class Applier:
     Invariants:
       1. `raft_index` is the index of the last entry that was applied, and never goes back.
       2. A waiter is told once and then forgotten.
+      3. `time` never goes back, and no key that was set at it expires before its TTL from then.
     """
 
     def __init__(self, store: Store, cluster: Cluster, observer: Observer) -> None:
@@ -130,6 +142,8 @@ class Applier:
         # Always this object: whoever checks permissions holds it.
         self.auth = Auth(store.advance_index)
         self.raft_index = 0
+        # The latest time that a leader has put into the log; 0 for none.
+        self.time = 0
         self.comparison = Comparison()
         # By request id; the server puts them in.
         self.waiters: dict[int, Waiter] = {}
@@ -201,14 +215,14 @@ class Applier:
 
     def capture(self) -> Iterator[bytes]:
         """See `raft.interfaces.StateMachine`."""
-        state = (SNAPSHOT_FORMAT, self.cluster.encode(), self.auth.encode())
+        state = (SNAPSHOT_FORMAT, self.cluster.encode(), self.auth.encode(), self.time)
         head = msgpack.packb(state, unicode_errors=_UNICODE)
         return self._counted(head, self.store.capture().encode())
 
     def restore(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """See `raft.interfaces.StateMachine`."""
         iterator = iter(chunks)
-        cluster, auth = _decode_head(next(iterator, b""), meta)
+        cluster, auth, time = _decode_head(next(iterator, b""), meta)
         restorer = Restorer()
         size = 0
         try:
@@ -221,6 +235,7 @@ class Applier:
         self.cluster = cluster
         self.auth.install(auth)
         self.raft_index = meta.index
+        self.time = time
         self.comparison.restored(meta.index)
         self.snapshot_bytes = size
         self.store.install(Store.from_restorer(restorer))
@@ -239,8 +254,11 @@ class Applier:
             if type(request.command) in NEED_PERMISSION:
                 waiter = self.waiters.get(request.request_id)
                 return AuthChanged(waiter.last_sweep if waiter is not None else 0)
+        command, now = request.command, request.now
+        if now < self.time:
+            command, now = brought_up(command, self.time - now), self.time
         try:
-            return self._run(request.command, request.now)
+            return self._run(command, now)
         except (EtcdError, MembershipError, AuthError) as error:
             return error
 
@@ -276,13 +294,14 @@ class Applier:
                     path, now, prev_value=prev_value, prev_index=prev_index
                 )
             case Sync(cutoff, limit):
+                self.time = max(self.time, cutoff)
                 store.expire(cutoff, limit)
                 return None
             case Publish() | UpdateMember() | SetVersion():
                 self._run_on_cluster(command)
                 return None
-            case ReportDigest(member_id, raft_index, digest):
-                self.comparison.take(member_id, raft_index, digest, self.cluster.members)
+            case ReportDigest() | AskTime() | TellTime():
+                self._run_between_members(command)
                 return None
             case (
                 CreateUser()
@@ -319,6 +338,19 @@ class Applier:
             case unreachable:
                 assert_never(unreachable)
 
+    def _run_between_members(self, command: ReportDigest | AskTime | TellTime) -> None:
+        """Take what members tell each other through the log; no user sees it."""
+        match command:
+            case ReportDigest(member_id, raft_index, digest):
+                self.comparison.take(member_id, raft_index, digest, self.cluster.members)
+            case AskTime(member_id, time, known):
+                self._observer.on_time_asked(member_id, time, known)
+            case TellTime(time):
+                self.time = max(self.time, time)
+                self._observer.on_time_told(time)
+            case unreachable:
+                assert_never(unreachable)
+
     def _change_members(self, change: MemberChange) -> None:
         if change.added is not None:
             self.cluster.add(change.added)
@@ -340,13 +372,15 @@ class Applier:
         self.snapshot_bytes = size
 
 
-def _decode_head(head: bytes, meta: SnapshotMeta) -> tuple[Cluster, Auth]:
+def _decode_head(head: bytes, meta: SnapshotMeta) -> tuple[Cluster, Auth, int]:
     """Read the first chunk. Raises CorruptRecord."""
     try:
         value: Any = msgpack.unpackb(head, unicode_errors=_UNICODE)
         if not isinstance(value, list) or value[0] != SNAPSHOT_FORMAT:
             raise CorruptRecord(_name(meta), 0, f"the layout is not {SNAPSHOT_FORMAT}")
-        return Cluster.decode(value[1]), Auth.decode(value[2])
+        # Without the time, which a snapshot from before clusters had one lacks.
+        time = int(value[3]) if len(value) > 3 else 0
+        return Cluster.decode(value[1]), Auth.decode(value[2]), time
     except (ValueError, LookupError, msgpack.UnpackException, BadMembers, BadAuth) as error:
         raise CorruptRecord(_name(meta), 0, f"no members or users in it ({error})") from error
 

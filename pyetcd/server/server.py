@@ -2,8 +2,8 @@
 
 Sits between the API, which calls it, and the raft node, whose state machine is the applier; who
 waits for what is the business of `pending.py`. Here is what a member does by itself: it publishes
-where it is, removes expired keys, writes snapshots, follows changes of the membership. All of it
-runs in the loop's thread.
+where it is, writes snapshots, follows changes of the membership; which time it is, and which keys
+have expired, is left to `timekeeper.py`. All of it runs in the loop's thread.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ from pyetcd.command import (
     Publish,
     ReportDigest,
     SetVersion,
-    Sync,
     UpdateMember,
     encode,
     encode_member_change,
@@ -35,8 +34,10 @@ from pyetcd.command import (
 from pyetcd.config import Config
 from pyetcd.errors import EtcdError
 from pyetcd.server.apply import Applier, Done, Result
+from pyetcd.server.clock import ClusterClock
 from pyetcd.server.pending import Pending, ReadDone
 from pyetcd.server.surroundings import Peers, RaftNode
+from pyetcd.server.timekeeper import Timekeeper
 from pyetcd.stats import Traffic
 from pyetcd.store import Store
 from pyetcd.urls import Urls
@@ -59,10 +60,6 @@ from raft.transport import MemberRemoved
 
 log = logging.getLogger(__name__)
 
-# Keys that come in with a short ttl are noticed so late at most.
-SYNC_SECONDS: Final = 0.25
-# One Sync removes at most so many keys: some milliseconds, on every member at once.
-SYNC_LIMIT: Final = 1_000
 # A snapshot is worth its cost once the log has grown by this share of it: so the bytes written
 # for snapshots stay proportional to those written by users, however large the store is.
 SNAPSHOT_SHARE: Final = 0.5
@@ -83,11 +80,7 @@ LAST_ANSWERS_SECONDS: Final = 0.1
 
 
 class Server:
-    """One member of a cluster, as its API sees it.
-
-    Invariants:
-      1. Only a leader proposes to remove expired keys, one step at a time.
-    """
+    """One member of a cluster, as its API sees it."""
 
     def __init__(
         self,
@@ -96,30 +89,34 @@ class Server:
         name: str,
         cluster: Cluster,
         *,
-        clock: Callable[[], int],
+        clock: ClusterClock,
         on_removed: Callable[[], None],
     ) -> None:
-        """`clock` gives nanoseconds since the epoch; `on_removed` ends the member."""
+        """`on_removed` ends the member."""
         self.config = config
         self.member_id = member
         self.name = name
         self.cluster_id = cluster.id
-        self.now = clock
+        self.clock = clock
+        self.now = clock.now
         self.store = Store()
         self.applier = Applier(self.store, cluster, self)
         self.auth = self.applier.auth
         self._loop = asyncio.get_running_loop()
         self.traffic = Traffic()
         self.leader_since = 0.0
-        self.started_at = clock()
+        self.started_at = clock.now()
         self._pending = Pending(
             self.applier.waiters,
             member_id=member,
-            clock=clock,
+            clock=clock.now,
             timeout_seconds=config.request_timeout_seconds,
         )
-        self._sync_timer: asyncio.TimerHandle | None = None
-        self._syncing = False
+        self.timekeeper = Timekeeper(
+            *(clock, self.applier, self._pending),
+            member_id=member,
+            timeout_seconds=config.request_timeout_seconds,
+        )
         self._first_election_turn = 0
         self._snapshot_index = 0
         self._on_removed = on_removed
@@ -134,6 +131,7 @@ class Server:
         """Give it its log; before the node is started."""
         self.node = node
         self._pending.attach(node, self.transport)
+        self.timekeeper.attach(node)
 
     def start(self) -> None:
         """Take requests, and tell the cluster where we are."""
@@ -152,8 +150,7 @@ class Server:
     def stop(self) -> None:
         """Answer whoever still waits."""
         self._stopping = True
-        if self._sync_timer is not None:
-            self._sync_timer.cancel()
+        self.timekeeper.stop()
         self._pending.stop()
 
     # --------------------------------------------------------------------------- what it knows
@@ -203,6 +200,14 @@ class Server:
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store holds all that any member has acknowledged before now."""
         self._pending.read_index(done)
+
+    def knows_time(self) -> bool:
+        """Whether `now` is good enough for a TTL; else wait for `learn_time`."""
+        return self.timekeeper.knows_time()
+
+    def learn_time(self, done: ReadDone) -> None:
+        """Call `done` when the member knows cluster time, or with what has gone wrong."""
+        self.timekeeper.learn(done)
 
     def add_member(self, peer_urls: Urls, done: Done) -> Member:
         """Let a member in that has these peer URLs; `done` gets None or a MembershipError."""
@@ -270,9 +275,7 @@ class Server:
         if leadership.leader == 0:
             return
         self.leader_since = self._loop.time()
-        if leadership.role == "leader":
-            self._syncing = False
-            self._arm_sync()
+        self.timekeeper.on_leadership(leadership)
 
     def _hasten_first_election(self) -> None:
         """Campaign as soon as a quorum can be reached, if nobody leads: a start should be quick.
@@ -315,14 +318,14 @@ class Server:
         except (RaftError, TimeoutError) as error:
             log.warning("could not hand the leadership over: %s", error)
 
-    # ------------------------------------------------------------------------ expiry, snapshots
+    # ------------------------------------------------------------------------------ snapshots
 
     def on_applied(self) -> None:
         """Entries were applied; see `Observer`."""
         if self._is_snapshot_worth():
             # What is being applied counts as applied only when all of its batch is.
             self._loop.call_soon(self._save_snapshot)
-        self._arm_sync()
+        self.timekeeper.arm_sync()
 
     def _is_snapshot_worth(self) -> bool:
         raft_log = self.node.core.log
@@ -339,41 +342,6 @@ class Server:
 
     def _on_snapshot_given_up(self) -> None:
         self._loop.call_later(NO_ROOM_SECONDS, self._save_snapshot)
-
-    def _arm_sync(self) -> None:
-        """Have the expired keys removed as soon as there are some; only the leader does."""
-        if self._sync_timer is not None or self._syncing or self._stopping or not self.is_leader:
-            return
-        expiration = self.store.next_expiration()
-        if expiration is None:
-            return
-        # A key that expires sooner than the next one known may come in any time: look often
-        # enough to be on time, and not more.
-        delay = min(max((expiration - self.now()) / 1e9, 0.0), SYNC_SECONDS)
-        self._sync_timer = self._loop.call_later(delay, self._sync)
-
-    def _sync(self) -> None:
-        self._sync_timer = None
-        expiration = self.store.next_expiration()
-        now = self.now()
-        if expiration is None or not self.is_leader or self._stopping:
-            return
-        if expiration > now:
-            self._arm_sync()
-            return
-        self._syncing = True
-        self.propose(Sync(now, SYNC_LIMIT), self._synced)
-
-    def _synced(self, result: Result) -> None:
-        if isinstance(result, EtcdError):
-            # Not at once: a full disk refuses at once, too.
-            self._loop.call_later(SYNC_SECONDS, self._sync_again)
-        else:
-            self._sync_again()
-
-    def _sync_again(self) -> None:
-        self._syncing = False
-        self._arm_sync()
 
     def _report_digest(self, raft_index: int, digest: int) -> None:
         if len(self.cluster.members) > 1:
@@ -424,6 +392,14 @@ class Server:
     def on_configured(self, configuration: Configuration) -> None:
         """See `pyetcd.server.apply.Observer`."""
 
+    def on_time_asked(self, member_id: int, time: int, known: bool) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        self.timekeeper.on_time_asked(member_id, time, known)
+
+    def on_time_told(self, time: int) -> None:
+        """See `pyetcd.server.apply.Observer`."""
+        self.timekeeper.on_time_told(time)
+
     def on_rejected(self, rejected: Rejected) -> None:
         """See `pyetcd.server.apply.Observer`."""
         self._pending.rejected(rejected)
@@ -431,6 +407,7 @@ class Server:
     def on_term_began(self, term: int) -> None:
         """See `pyetcd.server.apply.Observer`."""
         self._pending.term_began(term)
+        self.timekeeper.on_term_began()
         # Only from here on a leader knows all that was committed before it, a version included.
         if self.is_leader and self.cluster.version is None:
             # Every member of this build speaks one version: there is nobody to ask.

@@ -13,6 +13,7 @@ from typing import Final
 
 from pyetcd.cluster import Member as ClusterMember
 from pyetcd.member import first_entries
+from pyetcd.server.clock import ClusterClock
 from pyetcd.sim.accounts import PASSWORDS, ROOT, USERS, Accountant
 from pyetcd.sim.clients import Client
 from pyetcd.sim.ledger import Entry, Ledger, Session
@@ -39,13 +40,15 @@ class Etcd:
     """`raft.sim.Application`."""
 
     def __init__(self, load: Load, world: RaftWorld) -> None:
-        self.ledger = Ledger(world, self._latest_now)
+        self.ledger = Ledger(world, self._settings)
         self.members: dict[int, Member] = {}
         self._world = world
         self._load = load
         self._random = world.stream("etcd")
         self._directory = Directory()
         self._clocks: dict[int, MemberClock] = {}
+        # Of every process that there was.
+        self._cluster_clocks: list[ClusterClock] = []
         self._machines = count(world.options.servers + 1)
         # All that were ever added.
         self._known: dict[int, ClusterMember] = {}
@@ -78,6 +81,7 @@ class Etcd:
             on_added=self._added,
         )
         member = self.members[server_id] = Member(site, process)
+        self._cluster_clocks.append(member.server.clock)
         return member
 
     def start(self, cluster: Cluster) -> None:
@@ -221,8 +225,8 @@ class Etcd:
 
     # ---------------------------------------------------------------------------------- inside
 
-    def _latest_now(self) -> int:
-        return max(clock.latest() for clock in self._clocks.values())
+    def _settings(self) -> int:
+        return sum(clock.settings for clock in self._cluster_clocks)
 
     def _some_member(self) -> Member | None:
         running = self._cluster.running()

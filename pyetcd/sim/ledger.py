@@ -18,6 +18,7 @@ from functools import partial
 from itertools import count
 
 from pyetcd.sim.chronicle import Chronicle
+from pyetcd.sim.lifetimes import Lifetimes
 from pyetcd.sim.member import Member
 from pyetcd.sim.requests import (
     COMPARE_FAILED,
@@ -56,13 +57,13 @@ class Entry:
 class Ledger:
     """Judges every answer."""
 
-    def __init__(self, world: World, latest_now: Callable[[], int]) -> None:
-        """`latest_now` is the latest time that any member's clock has shown."""
+    def __init__(self, world: World, settings: Callable[[], int]) -> None:
+        """`settings` is how often cluster time was set by wall clocks, as nobody knew it."""
         self.chronicle = Chronicle(self._happened)
         # The highest index that anybody has been answered with, who did not read locally.
         self.answered_index = 0
         self._world = world
-        self._latest_now = latest_now
+        self._lifetimes = Lifetimes(world, settings)
         self._moments = count(1)
         self._values = count(1)
         self._by_value: dict[str, Request] = {}
@@ -80,6 +81,7 @@ class Ledger:
         """Note that a request is made."""
         if request.value:
             self._by_value[request.value] = request
+        self._lifetimes.asked(request)
         entry = Entry(request, session, self.answered_index, session.member.etcd_index)
         if request.key.startswith(REGISTERS) and not request.is_local:
             entry.operation = self._begin_operation(request)
@@ -113,8 +115,8 @@ class Ledger:
     def _happened(self, event: Event) -> None:
         """The chronicle has a new event: see whose it is."""
         node = event.node
-        if event.action == "expire" and event.now > self._latest_now():
-            raise Unsafe(f"{event.key} expires at {event.now}, which no clock has shown yet")
+        if event.action == "expire":
+            self._lifetimes.check(event)
         if node is None or node.value is None or event.refresh:
             return
         request = self._by_value.get(node.value)
@@ -126,6 +128,7 @@ class Ledger:
             raise Unsafe(f"{request} happens again, at {event.etcd_index}")
         self._happened_values.add(node.value)
         request.check_event(event)
+        self._lifetimes.began(request, event.etcd_index)
         self._check_rights(request, event.etcd_index)
 
     # --------------------------------------------------------------------------------- answers
@@ -138,6 +141,7 @@ class Ledger:
         if event.body() != answer.body:
             raise Unsafe(f"{request} was answered {answer.body!r}, but {event.body()!r} happened")
         request.check_event(event)
+        self._lifetimes.began(request, index)
         self._check_rights(request, index)
         self._check_order(entry, index, least=1)
         owner = self._owners.setdefault(index, request)

@@ -15,6 +15,7 @@ from pyetcd.cluster import Member as ClusterMember
 from pyetcd.command import NEED_PERMISSION, KeyCommand, decode
 from pyetcd.config import Config, parse
 from pyetcd.httpd import Listener, Router
+from pyetcd.server.clock import ClusterClock
 from pyetcd.server.server import Server
 from pyetcd.sim.chronicle import Chronicle
 from pyetcd.sim.fingerprint import Fingerprint
@@ -41,20 +42,17 @@ class MemberClock:
     world: World
     # Nanoseconds ahead.
     offset: int = 0
-    # The latest time that it had shown when it was set.
-    before: int = 0
 
     def now(self) -> int:
         """Nanoseconds since the epoch."""
         return _EPOCH + self.world.clock.now * (_NANOSECONDS // SECOND) + self.offset
 
-    def latest(self) -> int:
-        """The latest time that it has shown."""
-        return max(self.before, self.now())
+    def steady(self) -> int:
+        """What every process counts by itself, and nobody sets."""
+        return self.world.clock.now * (_NANOSECONDS // SECOND)
 
     def jump(self, nanoseconds: int) -> None:
         """Be set, forward or back."""
-        self.before = self.latest()
         self.offset += nanoseconds
 
 
@@ -96,7 +94,7 @@ class Member:
                 process.server_id,
                 f"m{process.server_id:x}",
                 Cluster(CLUSTER_ID),
-                clock=site.clock.now,
+                clock=ClusterClock(site.clock.now, site.clock.steady),
                 on_removed=site.retire,
             )
             self.server.attach_transport(peers)

@@ -35,6 +35,9 @@ class Request:
     credential: Credential | None = None
     # Of a GET: whether it is quorum=true. All others are, by their nature.
     is_local: bool = False
+    # When it was made, in the world's time, and how often wall clocks had set cluster time by then.
+    asked_at: int = 0
+    settings: int = 0
 
     @property
     def value(self) -> str:

@@ -1,10 +1,8 @@
-"""pyetcd on a disk that fails when it is told to: an entry point for tests only.
+"""A disk that fails when it is told to, in the place of the real one; see `start.py`.
 
-    python -m scripts.soak.disk PLAN FLAG...
-
-PLAN is a file that may come and go while the member runs; see `Plan`. Everything that storage does
-passes through here, so that a power loss can be pretended: the disk undoes what was not flushed,
-tears the write that is under way, and kills its process.
+What is wrong is said by a file that may come and go while the member runs; see `Plan`. Everything
+that storage does passes through here, so that a power loss can be pretended: the disk undoes what
+was not flushed, tears the write that is under way, and kills its process.
 """
 
 import errno
@@ -13,14 +11,12 @@ import os
 import random
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
-from pyetcd.main import main
 from raft import storage
 from raft.files import DiskFiles
 
@@ -41,6 +37,8 @@ class Plan:
     after: int = 0
     # How many more operations until the power is lost; 0 for never.
     power_loss: int = 0
+    # Nothing that needs more room than there is set aside succeeds.
+    full: bool = False
 
     def write(self, path: Path) -> None:
         """Put it in force."""
@@ -106,6 +104,16 @@ class FaultyDisk:
             plan.after -= 1
             if plan.after < 0:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def take_room(self) -> None:
+        """A file is to be made, or to grow. Raises OSError if there is no room."""
+        if self.look().full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def grow(self, descriptor: int, size: int) -> None:
+        """A file is to have so many bytes at least. Raises OSError if there is no room for more."""
+        if size > os.fstat(descriptor).st_size:
+            self.take_room()
 
     def delay(self) -> float:
         """Return how long a flush takes longer than it should."""
@@ -194,6 +202,7 @@ class FaultyFiles(DiskFiles):
     def create(self, path: Path) -> int:
         with self.disk.lock:
             self.disk.count("write")
+            self.disk.take_room()
             descriptor = super().create(path)
             self.disk.opened(descriptor, path)
             self.disk.named(path.parent, lambda: path.unlink(missing_ok=True))
@@ -205,14 +214,21 @@ class FaultyFiles(DiskFiles):
             self.disk.opened(descriptor, path)
             return descriptor
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        with self.disk.lock:
+            self.disk.take_room()
+            super().allocate(descriptor, size)
+
     def write(self, descriptor: int, data: bytes, offset: int) -> None:
         with self.disk.lock:
+            self.disk.grow(descriptor, offset + len(data))
             self.disk.writing(descriptor, data, offset)
             self.disk.count("write")
             super().write(descriptor, data, offset)
 
     def write_durably(self, descriptor: int, data: bytes, offset: int) -> None:
         with self.disk.lock:
+            self.disk.grow(descriptor, offset + len(data))
             self.disk.writing(descriptor, data, offset)
             self.disk.count("write")
             super().write(descriptor, data, offset)
@@ -278,9 +294,3 @@ def install(plan_path: Path) -> None:
     FaultyFiles.disk = FaultyDisk(plan_path, _die)
     # What storage makes for itself when it is given no files.
     vars(storage)["DiskFiles"] = FaultyFiles
-
-
-if __name__ == "__main__":
-    install(Path(sys.argv[1]))
-    sys.argv = [sys.argv[0], *sys.argv[2:]]
-    main()

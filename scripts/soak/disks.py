@@ -1,6 +1,7 @@
 """Disks that are slow, fail, lose their power, or hold what was not written to them."""
 
 import asyncio
+import itertools
 import shutil
 from functools import partial
 from itertools import groupby
@@ -10,10 +11,14 @@ from typing import Final
 from scripts.soak import damage
 from scripts.soak.disk import Plan
 from scripts.soak.faults import Fault, Scene
+from scripts.soak.http import Connection, NoAnswer, key_path
 from scripts.soak.members import Member, Unhealthy
 
 # How the log marks the line with which a process ends for a reason of its own.
 CRITICAL: Final = " C | "
+# What fills the log: some hundreds of them, in few keys.
+FILLER: Final = "x" * 60_000
+FILLERS: Final = 4
 
 
 async def slow_flushes(scene: Scene) -> None:
@@ -44,6 +49,65 @@ async def error(scene: Scene, kind: str) -> None:
         scene.problems.append(f"{member.name} does not say why it ended")
     await scene.hold(0.2, 1.0)
     scene.cluster.start()
+
+
+async def full(scene: Scene, whose: str) -> None:
+    """Writes are refused, reads go on, and with room the members serve again, without a restart."""
+    members = scene.cluster.running()
+    if whose != "all":
+        members = [await scene.cluster.leader() if whose == "leader" else scene.choose()]
+    processes = [member.process.process for member in members]
+    scene.note(f"no room on the disks of {[member.name for member in members]}")
+    for member in members:
+        member.set_disk(Plan(full=True))
+    await _fill(scene, members)
+    for member in members:
+        try:
+            await scene.cluster.ask(member, "GET", key_path(scene.root, recursive="true"))
+        except NoAnswer as no_answer:
+            scene.problems.append(f"{member.name} has no room, and answers no reads: {no_answer}")
+    if whose == "all" and not await _refuses(scene, members[0]):
+        scene.problems.append(f"{members[0].name} does not say that there is no room")
+    await scene.hold()
+    for member in members:
+        member.set_disk(None)
+    await scene.cluster.recover()
+    if [member.process.process for member in members] != processes:
+        scene.problems.append("a member was started again")
+
+
+async def _fill(scene: Scene, members: list[Member]) -> None:
+    """Write until all that was set aside for the logs of these is used."""
+    turns = itertools.count()
+
+    async def has_no_room() -> bool:
+        member = scene.choose()
+        path = key_path(f"{scene.root}/filler{next(turns) % FILLERS}")
+        try:
+            await scene.cluster.ask(member, "PUT", path, {"value": FILLER})
+        except NoAnswer:
+            pass  # refused, when nobody has room
+        return all([await _says_no_room(member) for member in members])
+
+    await scene.cluster.until(has_no_room, "the disks to be full")
+
+
+async def _says_no_room(member: Member) -> bool:
+    connection = Connection(member.host)
+    try:
+        return b"\netcd_wal_no_space 1" in (await connection.request("GET", "/metrics")).body
+    except NoAnswer:
+        return False
+    finally:
+        connection.close()
+
+
+async def _refuses(scene: Scene, member: Member) -> bool:
+    try:
+        await scene.cluster.ask(member, "PUT", key_path(f"{scene.root}/filler"), {"value": "1"})
+    except NoAnswer as no_answer:
+        return "no space left" in str(no_answer)
+    return False
 
 
 async def power_loss(scene: Scene, whose: str) -> None:
@@ -165,6 +229,9 @@ FAULTS: Final = (
     Fault("slow flushes", slow_flushes, mixes=True),
     Fault("EIO on a write", partial(error, kind="write")),
     Fault("EIO on a flush", partial(error, kind="flush")),
+    Fault("full disk of one", partial(full, whose="one")),
+    Fault("full disk of the leader", partial(full, whose="leader")),
+    Fault("full disk of all", partial(full, whose="all")),
     Fault("power loss of one", partial(power_loss, whose="one")),
     Fault("power loss of all", partial(power_loss, whose="all")),
     Fault("flipped bit", flipped_bit),

@@ -26,8 +26,6 @@ class Scene:
     notes: list[str] = field(default_factory=list)
     # What the fault itself has found to be wrong.
     problems: list[str] = field(default_factory=list)
-    # Set when a member with a wrong clock has led: TTLs are as good as the leader's clock.
-    clock_was_wrong: bool = False
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -3,14 +3,13 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from raft.sim.linearizability import NEVER, READ
 from scripts.soak.faults import Fault, Scene
-from scripts.soak.members import Cluster, Member
+from scripts.soak.members import Cluster
 from scripts.soak.namespaces import Network
 from scripts.soak.workloads import (
     Client,
@@ -56,30 +55,28 @@ class Round:
         self.scene = Scene(cluster, network, random.Random(f"{seed}/{number}/fault"), self.root)
         self._cluster = cluster
         self._stopping = asyncio.Event()
-        everybody = self._maker(lambda it: True)
-        # Who measures time asks those whose clocks are right.
-        punctual = self._maker(lambda it: it.clock_is_right)
+        everybody = self._make_client
         self.registers = Registers(self.root, everybody)
         self.writers = Writers(self.root, everybody)
         self.counters = Counters(self.root, everybody)
         self.queues = Queues(self.root, everybody)
-        self.locks = Locks(self.root, punctual)
-        self.leases = Leases(self.root, punctual)
+        self.locks = Locks(self.root, everybody)
+        self.leases = Leases(self.root, everybody)
         self.workloads: tuple[Workload, ...] = (
             *(self.registers, self.writers, self.counters),
             *(self.queues, self.locks, self.leases),
         )
 
-    def _maker(self, chosen: Callable[[Member], bool]) -> Callable[[], Client]:
+    def _make_client(self) -> Client:
         def hosts() -> list[str]:
             # Also those that are down: clients do not know.
-            return [member.host for member in self._cluster.members if chosen(member)]
+            return [member.host for member in self._cluster.members]
 
-        return lambda: Client(hosts, random.Random(self.random.random()), self._stopping)
+        return Client(hosts, random.Random(self.random.random()), self._stopping)
 
     async def run(self, faults: list[Fault], totals: Totals) -> list[str]:
         """Return the problems. Raises Unhealthy."""
-        judge = self._maker(lambda _: True)()
+        judge = self._make_client()
         await self.registers.prepare(judge)
         async with asyncio.TaskGroup() as group:
             for workload in self.workloads:
@@ -94,9 +91,6 @@ class Round:
                 self._stopping.set()
         problems = list(self.scene.problems)
         for workload in self.workloads:
-            if workload is self.leases and self.scene.clock_was_wrong:
-                self.scene.note("the wrong clock led: leases are not judged")
-                continue
             found = await workload.check(judge)
             problems += [f"{workload.name}: {problem}" for problem in found]
             totals.wrong[workload.name] += len(found)

@@ -30,7 +30,7 @@ KEY_NOT_FOUND: Final = 100
 COMPARE_FAILED: Final = 101
 EVENT_INDEX_CLEARED: Final = 401
 
-# Who can be asked now, and whether their clocks are right.
+# Who can be asked now.
 Hosts = Callable[[], list[str]]
 
 

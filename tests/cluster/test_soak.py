@@ -1,6 +1,7 @@
 """Real members in network namespaces, real faults: the short form of `python -m scripts.soak`."""
 
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -22,9 +23,9 @@ pytestmark = [
 ]
 
 
-def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
+def soak(*arguments: str, module: str = "scripts.soak") -> subprocess.CompletedProcess[str]:
     """Run the script to its end."""
-    command = [sys.executable, "-m", "scripts.soak", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -47,3 +48,19 @@ def test_short_soak_loses_nothing() -> None:
     assert figure(ended.stdout, "acknowledged writes checked") > 1_000
     assert figure(ended.stdout, "quorum reads checked") > 500
     assert figure(ended.stdout, "watch events checked") > 1_000
+
+
+@pytest.mark.parametrize(
+    ("promise", "figure_of"),
+    [("stale reads", "stale quorum reads"), ("lost writes", "acknowledged writes lost")],
+)
+def test_soak_notices_members_that_break_a_promise(promise: str, figure_of: str) -> None:
+    """Real processes, planted faults: what finds nothing elsewhere finds something here."""
+    flags = ("--seed", "1", "--fault", "delay")
+    ended = soak(promise, *flags, module="tests.cluster.broken_soak")
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert figure(ended.stdout, figure_of) > 0
+    other = {"stale quorum reads", "acknowledged writes lost"} - {figure_of}
+    assert figure(ended.stdout, *other) == 0
+    (directory,) = re.findall(r"files and logs are in (\S+)", ended.stdout)
+    shutil.rmtree(directory)

@@ -5,7 +5,8 @@ from typing import Final
 from tests.mutants.patch import PYETCD, mutant
 
 STORE_CLASS: Final = "pyetcd.store.store:Store."
-SERVER: Final = "pyetcd.server.server:Server."
+CLOCK: Final = "pyetcd.server.clock:ClusterClock."
+TIMEKEEPER: Final = "pyetcd.server.timekeeper:Timekeeper."
 APPLIER: Final = "pyetcd.server.apply:Applier."
 RESTORER: Final = "pyetcd.store.snapshot:Restorer."
 
@@ -29,13 +30,13 @@ STORE: Final = (
     mutant(
         "M52b",
         "keys expire early",
-        (SERVER + "_sync", "Sync(now, SYNC_LIMIT)", "Sync(now + 10**9, SYNC_LIMIT)"),
+        (TIMEKEEPER + "_sync", "Sync(now, SYNC_LIMIT)", "Sync(now + 10**9, SYNC_LIMIT)"),
         killer=PYETCD,
     ),
     mutant(
         "M52c",
         "a new leader does not remove what expires",
-        (SERVER + "on_leadership", "self._syncing = False\n", "self._syncing = True\n"),
+        (TIMEKEEPER + "on_leadership", "self._syncing = False\n", "self._syncing = True\n"),
         killer=PYETCD,
     ),
     mutant(
@@ -49,6 +50,42 @@ STORE: Final = (
         "a key keeps its old time when it is set anew",
         (STORE_CLASS + "set", "directory or expiration != prev_node.expiration", "directory"),
         killer=PYETCD,
+    ),
+    mutant(
+        "M52f",
+        "a key gets its time by the wall clock of the member that was asked",
+        (CLOCK + "now", "self._monotonic() + self._high", "self._wall()"),
+        killer=PYETCD,
+    ),
+    mutant(
+        "M52g",
+        "the leader removes what has expired by its wall clock",
+        (CLOCK + "earliest", "self._monotonic() + self._low", "self._wall()"),
+        killer=PYETCD,
+    ),
+    mutant(
+        "M52h",
+        "a member that is told the time takes it for the present",
+        (CLOCK + "measure", "high = told - asked_at", "high = told - moment"),
+        killer=PYETCD,
+    ),
+    mutant(
+        "M52i",
+        "a leader that was told no time goes by its own wall clock at once",
+        (TIMEKEEPER + "_take_wall", "2 * len(walls) > len(voters)", "walls"),
+        killer="tests/pyetcd/server/test_timekeeper.py",
+    ),
+    mutant(
+        "M52j",
+        "a command keeps the time of a member that is behind",
+        (APPLIER + "_execute", "if now < self.time:", "if False:"),
+        killer="tests/pyetcd/server/test_apply.py",
+    ),
+    mutant(
+        "M52k",
+        "a leader that is elected again goes on from its own clock, not its successor's",
+        (CLOCK + "hear", "and not self._is_new_term", ""),
+        killer="tests/pyetcd/server/test_timekeeper.py",
     ),
     mutant(
         "M53",

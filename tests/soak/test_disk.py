@@ -146,3 +146,26 @@ def _write_until_power_is_lost(wal: Wal) -> int:
         except PowerLost:
             return index - 1
     raise AssertionError("there is always another index")
+
+
+def test_full_disk_takes_what_has_its_room_already_and_nothing_else(
+    files: FaultyFiles, tmp_path: Path, plan_path: Path
+) -> None:
+    """As a log counts on: a file of the log has all its room from the start."""
+    descriptor = files.create(tmp_path / "file")
+    files.allocate(descriptor, SECTOR)
+    Plan(full=True).write(plan_path)
+    files.write_durably(descriptor, b"1" * SECTOR, 0)
+    files.rename(tmp_path / "file", tmp_path / "other")
+    for refused in (
+        lambda: files.create(tmp_path / "another"),
+        lambda: files.allocate(descriptor, 2 * SECTOR),
+        lambda: files.write(descriptor, b"1", SECTOR),
+        lambda: files.write_durably(descriptor, b"12", SECTOR - 1),
+    ):
+        with pytest.raises(OSError, match="No space left") as caught:
+            refused()
+        assert caught.value.errno == errno.ENOSPC
+    plan_path.unlink()
+    files.write(descriptor, b"1", SECTOR)
+    files.close(descriptor)

@@ -36,6 +36,8 @@ class DirectServer:
         self.holds = False
         self.held: list[tuple[Command, Done]] = []
         self.readers: list[ReadDone] = []
+        self.knows = True
+        self.learners: list[ReadDone] = []
         self.timers: list[tuple[float, Callable[[], object]]] = []
 
     @property
@@ -44,6 +46,12 @@ class DirectServer:
 
     def now(self) -> int:
         return self.time
+
+    def knows_time(self) -> bool:
+        return self.knows
+
+    def learn_time(self, done: ReadDone) -> None:
+        self.learners.append(done)
 
     def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
         self.commands.append(command)

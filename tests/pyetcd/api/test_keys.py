@@ -113,6 +113,23 @@ def test_ttl_is_counted_from_the_servers_clock(ttl: int):
     assert command == Set("/k", "", False, ttl_expiration(ttl, NOW), False)
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_ttl_waits_until_the_member_knows_the_time(method: str):
+    """Then it counts from there; without a TTL nobody waits, and an error is told."""
+    client = Client()
+    client.server.knows = False
+    assert client.ask("PUT", "/a", b"value=1").status == 201
+    wires = [client.begin(method, "/t", b"value=1&ttl=5") for _ in range(2)]
+    assert client.server.commands[1:] == []
+    client.server.knows = True
+    client.server.time += 3600 * 10**9
+    first, second = client.server.learners
+    first(None)
+    assert b'"ttl":5' in wires[0].response(method).body
+    second(RaftInternal("etcdserver: request timed out"))
+    assert wires[1].response(method).status == 500
+
+
 @given(
     st.one_of(
         st.binary(max_size=20),

@@ -55,6 +55,12 @@ class Notes:
     def on_term_began(self, term: int) -> None:
         self.told.append(("term", term))
 
+    def on_time_asked(self, member_id: int, time: int, known: bool) -> None:
+        self.told.append(("question", member_id, time, known))
+
+    def on_time_told(self, time: int) -> None:
+        self.told.append(("time", time))
+
     def on_applied(self) -> None:
         self.told.append(("applied",))
 

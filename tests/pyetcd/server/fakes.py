@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pyetcd.cluster import Cluster, Member
-from pyetcd.command import Command, Request, decode, decode_member_change
+from pyetcd.command import AskTime, Command, Request, TellTime, decode, decode_member_change
 from pyetcd.config import Config, parse
+from pyetcd.server.clock import ClusterClock
 from pyetcd.server.server import Server
 from raft import (
     CONFIG,
@@ -80,6 +81,8 @@ class FakeNode:
         self.core = FakeCore()
         self.leadership = Leadership(2, OWN, "leader")
         self.proposed: list[tuple[int, bytes]] = []
+        # Apart from these: what members tell each other about the time.
+        self.about_time: list[bytes] = []
         self.readers: list[Callable[[], None]] = []
         # Why proposals are dropped; empty while they are taken.
         self.drops = ""
@@ -106,7 +109,10 @@ class FakeNode:
             raise Stopped("stopped")
         if self.core.leader == 0 or self.drops:
             raise ProposalDropped(self.drops or "no leader")
-        self.proposed.append((kind, data))
+        if kind == NORMAL and isinstance(decode(data).command, AskTime | TellTime):
+            self.about_time.append(data)
+        else:
+            self.proposed.append((kind, data))
 
     def read_index(self, done: Callable[[], None]) -> None:
         if self.stopped:
@@ -177,11 +183,15 @@ def config(**changes: object) -> Config:
 class World:
     """A server of a cluster of three, which it leads; to be made inside a virtual loop."""
 
-    def __init__(self, *, started: bool = True, **changes: object) -> None:
+    def __init__(
+        self, *, started: bool = True, wrong: int = 0, knows_time: bool = True, **changes: object
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.node = FakeNode()
         self.transport = FakeTransport()
         self.removals = 0
+        # How far ahead the wall clock is.
+        self.wrong = wrong
         members = {it: member(it, "started") for it in (OWN, *OTHERS)}
         self.config = config(data_dir=Path("nowhere"), **changes)
         self.server = Server(
@@ -189,9 +199,11 @@ class World:
             OWN,
             "first",
             Cluster(0xC1, members, version="2.3.0"),
-            clock=self.now,
+            clock=ClusterClock(self.wall, self.now),
             on_removed=self._removed,
         )
+        if knows_time:
+            self.server.clock.set(self.now(), by_walls=False)
         self.server.attach_transport(self.transport)
         self.server.attach_node(self.node)
         if started:
@@ -203,6 +215,9 @@ class World:
 
     def now(self) -> int:
         return EPOCH + round(self.loop.time() * 1e9)
+
+    def wall(self) -> int:
+        return self.now() + self.wrong
 
     async def stop(self) -> None:
         """Stop the server, as its member does."""
@@ -264,6 +279,16 @@ class World:
         results: list[object] = []
         self.server.read_index(results.append)
         return results
+
+    def about_time(self) -> list[Command]:
+        """What has been said about the time, and is not committed."""
+        return [decode(data).command for data in self.node.about_time]
+
+    def commit_time(self) -> None:
+        """Have that committed and applied."""
+        said, self.node.about_time[:] = list(self.node.about_time), []
+        for data in said:
+            self.apply(NORMAL, data)
 
     def requests(self) -> list[Request]:
         """The commands that are proposed and not committed."""

@@ -6,6 +6,7 @@ import msgpack
 import pytest
 
 from pyetcd.command import (
+    AskTime,
     Command,
     CompareAndDelete,
     CompareAndSwap,
@@ -14,6 +15,7 @@ from pyetcd.command import (
     Delete,
     Set,
     Sync,
+    TellTime,
     Update,
     encode,
 )
@@ -34,7 +36,7 @@ from raft import (
     Configuration,
     Rejected,
 )
-from tests.pyetcd.server.applied import FIRST, NOW, OTHER, SECOND, World
+from tests.pyetcd.server.applied import FIRST, META, NOW, OTHER, SECOND, World
 
 # ------------------------------------------------------------------------------------ commands
 
@@ -266,3 +268,62 @@ def test_skipped_and_void_entries_are_logged_as_errors(caplog: pytest.LogCapture
     world = World()
     world.applier.apply([world.entry(NORMAL, b"?")])
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+# ----------------------------------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Set("/a", "2", False, NOW - 50 * SECOND, False),
+        Create("/b", "2", False, NOW - 50 * SECOND),
+        CreateInOrder("/c", "2", False, NOW - 50 * SECOND),
+        Update("/a", "2", NOW - 50 * SECOND, False),
+        CompareAndSwap("/a", "2", "1", 0, NOW - 50 * SECOND, False),
+    ],
+)
+def test_command_of_a_member_that_is_behind_gives_the_whole_ttl(command: Command):
+    """Its clock is a minute behind what the leader has told, and the key lives for ten seconds."""
+    world = World()
+    world.run(Set("/a", "1", False, 0, False))
+    world.run(TellTime(NOW))
+    event = world.run(command, now=NOW - 60 * SECOND)
+    assert isinstance(event, Event)
+    assert event.node is not None
+    assert event.node.expiration == NOW + 10 * SECOND
+    assert b'"ttl":10' in event.body()
+
+
+def test_command_of_a_member_that_is_behind_keeps_no_ttl_where_there_is_none():
+    """Never is never."""
+    world = World()
+    world.run(Sync(NOW, 1))
+    event = world.run(Set("/a", "1", False, 0, False), now=NOW - SECOND)
+    assert isinstance(event, Event)
+    assert event.node is not None
+    assert event.node.expiration == 0
+
+
+def test_expiration_ends_with_what_64_bits_hold():
+    """However late the command is."""
+    world = World()
+    world.run(TellTime(NOW))
+    event = world.run(Set("/a", "1", False, (1 << 63) - 1, False), now=NOW - SECOND)
+    assert isinstance(event, Event)
+    assert event.node is not None
+    assert event.node.expiration == (1 << 63) - 1
+
+
+def test_time_never_goes_back_and_is_part_of_the_state():
+    """An older leader's word changes nothing; observers hear of it all the same."""
+    world = World()
+    world.run(TellTime(NOW))
+    world.run(TellTime(NOW - SECOND))
+    world.run(AskTime(0xB, NOW, known=True))
+    assert world.applier.time == NOW
+    told = [it for it in world.notes.told if it[0] in ("time", "question")]
+    assert told == [("time", NOW), ("time", NOW - SECOND), ("question", 0xB, NOW, True)]
+    other = World()
+    other.applier.restore(META, world.applier.capture())
+    assert other.applier.time == NOW

@@ -32,6 +32,7 @@ async def pass_timeout(world: World) -> None:
 def assert_empty(world: World) -> None:
     """Nobody waits, and nothing is left behind."""
     pending = world.server._pending
+    world.commit_time()
     assert (world.server.applier.waiters, pending._readers, pending._held) == ({}, {}, [])
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from pyetcd.command import Sync
 from pyetcd.errors import RaftInternal
-from pyetcd.server.server import NO_ROOM_SECONDS, SYNC_SECONDS
+from pyetcd.server.server import NO_ROOM_SECONDS
+from pyetcd.server.timekeeper import SYNC_SECONDS
 from raft import NO_ROOM, Rejected
 from tests.pyetcd.server.fakes import OTHERS, OWN, World
 from tests.pyetcd.server.test_pending import A, assert_empty, only

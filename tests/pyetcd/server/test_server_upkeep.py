@@ -5,11 +5,8 @@ import asyncio
 import pytest
 
 from pyetcd.command import Set, Sync
-from pyetcd.server.server import (
-    SNAPSHOT_LOG_BYTES,
-    SYNC_LIMIT,
-    SYNC_SECONDS,
-)
+from pyetcd.server.server import SNAPSHOT_LOG_BYTES
+from pyetcd.server.timekeeper import SYNC_LIMIT, SYNC_SECONDS
 from raft import (
     EntryID,
 )

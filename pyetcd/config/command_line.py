@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
@@ -293,12 +293,17 @@ def _address(text: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    # Only a mistake needs it: every start would wait for it.
-    import difflib
-
     line = f"flag provided but not defined: -{name}"
-    close = difflib.get_close_matches(name, FLAGS, n=1)
-    return f"{line}; did you mean -{close[0]}?" if close else f"{line}; see pyetcd -help"
+    close = _closest(name, FLAGS)
+    return f"{line}; did you mean -{close}?" if close else f"{line}; see pyetcd -help"
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    """Return what was probably meant; "" if it is like none."""
+    # Only a mistake needs it: every start would wait for it.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(known), n=1)), "")
 
 
 def _stray(word: str) -> str:
@@ -308,6 +313,6 @@ def _stray(word: str) -> str:
         return f"{line}; write a switch with its value as -debug={word}"
     if "://" in word:
         return f"{line}; write a list of URLs without blanks"
-    if difflib.get_close_matches(word, ["discovery"]):
+    if _closest(word, ["discovery"]):
         return f"{line}; did you mean: pyetcd discovery?"
     return f"{line}; see pyetcd -help"

@@ -46,6 +46,19 @@ class Lease:
     refreshed: int
     # When somebody knew that it is gone.
     gone: int = NEVER
+    # When the first one was asked of which nobody knows what became of it.
+    in_doubt: int = NEVER
+
+    def answered(self, asked: int) -> None:
+        """A refresh that was asked then has been done; the last one, as far as is known."""
+        self.refreshed = min(asked, self.in_doubt)
+
+    def not_answered(self, asked: int) -> None:
+        """One may be done any time later, also after those that are asked later.
+
+        Then the life that it asked for is the one that counts.
+        """
+        self.in_doubt = min(self.in_doubt, asked)
 
 
 @dataclass(slots=True)

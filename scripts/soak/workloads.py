@@ -440,9 +440,12 @@ class Leases:
         try:
             answer = await client.ask("PUT", key_path(lease.key), form)
         except NoAnswer:
+            lease.not_answered(asked)
             return False
         if answer.status in (200, 201):
-            lease.refreshed = asked
+            lease.answered(asked)
+        elif answer.status >= 500:
+            lease.not_answered(asked)
         elif answer.json()["errorCode"] == KEY_NOT_FOUND:
             lease.gone = min(lease.gone, time.monotonic_ns())
         return answer.status in (200, 201)

@@ -118,6 +118,18 @@ def test_key_that_is_gone_early_is_found() -> None:
     assert checks.leases([lease]) == ["/k was gone 0.50 s early"]
 
 
+def test_lease_in_doubt_is_not_known_to_live_longer() -> None:
+    """A refresh without an answer may be done after the next one, and be the one that counts."""
+    lease = Lease("/k", 2 * SECOND_NS, refreshed=0)
+    lease.answered(1 * SECOND_NS)
+    lease.not_answered(2 * SECOND_NS)
+    lease.answered(3 * SECOND_NS)
+    lease.gone = 4 * SECOND_NS
+    assert checks.leases([lease]) == []
+    lease.gone -= SECOND_NS
+    assert checks.leases([lease]) == ["/k was gone 1.00 s early"]
+
+
 WRITES = {5: ("/w/a", "1"), 7: ("/w/b", "2"), 9: ("/w/c", "3")}
 
 

@@ -21,7 +21,16 @@ from raft.sim.cluster import Cluster
 from raft.sim.command_line import Program, run
 from raft.sim.errors import Stuck, Unsafe
 from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
-from raft.sim.options import Options, draw, draw_contested, draw_flipped, parse, read, show
+from raft.sim.options import (
+    Options,
+    draw,
+    draw_contested,
+    draw_flipped,
+    draw_patient,
+    parse,
+    read,
+    show,
+)
 from raft.sim.process import Machine, Process
 from raft.sim.simulation import Outcome, Simulation, Verdict, simulate
 from raft.sim.world import Say, World
@@ -50,6 +59,7 @@ __all__ = [
     "draw",
     "draw_contested",
     "draw_flipped",
+    "draw_patient",
     "parse",
     "read",
     "require_linearizable",

@@ -306,10 +306,10 @@ class Connection(asyncio.Protocol):
             headers["Content-Length"] = str(len(reply.body))
         if reply.is_last or self._has_body_left():
             headers["Connection"] = "close"
-        self._send(h11.Response(status_code=reply.status, headers=_pairs(headers)))
+        parts: list[h11.Event] = [h11.Response(status_code=reply.status, headers=_pairs(headers))]
         if reply.body and method != "HEAD":
-            self._send(h11.Data(data=reply.body))
-        self._send(h11.EndOfMessage())
+            parts.append(h11.Data(data=reply.body))
+        self._send(*parts, h11.EndOfMessage())
         if self._http.our_state is h11.MUST_CLOSE:
             await self._see_off()
 
@@ -340,8 +340,9 @@ class Connection(asyncio.Protocol):
         except TimeoutError:
             pass
 
-    def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
+    def _send(self, *events: h11.Event) -> None:
+        """Write these in one piece."""
+        data = b"".join(self._http.send(event) or b"" for event in events)
         # uvloop raises for a write to what is closed.
         if data and not self.transport.is_closing():
             self.transport.write(data)

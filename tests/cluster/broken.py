@@ -32,7 +32,7 @@ def lose_writes() -> None:
     propose_rightly = Server.propose
     turns = itertools.count(1)
 
-    def propose(self: Server, command: Command, done: Done) -> None:
+    def propose(self: Server, command: Command, done: Done, last_sweep: int = 0) -> None:
         if isinstance(command, Set) and command.value and "/writes/" in command.path:
             if next(turns) % 10 == 0:
                 index = self.store.index + 1
@@ -40,7 +40,7 @@ def lose_writes() -> None:
                 event = Event("set", index, command.path, node, None, self.now())
                 self.call_later(0, lambda: done(event))
                 return
-        propose_rightly(self, command, done)
+        propose_rightly(self, command, done, last_sweep)
 
     Server.propose = propose  # type: ignore[method-assign]
 

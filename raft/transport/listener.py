@@ -26,6 +26,8 @@ BACKLOG: Final = 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
 # What has arrived and was not asked for yet: beyond that the socket is not read.
 _MAX_UNREAD_BYTES: Final = 256 * 1024
+# Of asyncio's loop: a task begins, the connection is made, the task ends.
+_TURNS_TO_ACCEPT: Final = 3
 
 
 class CutOff(Exception):
@@ -140,6 +142,9 @@ class Listener:
 
     async def stop(self) -> None:
         """Close what is idle, and the others once they are answered, or after a while."""
+        # What was accepted just before the ports were closed is made in the next turns of the loop.
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         seconds = self.tuning.stop_seconds
         for end in (Connection.finish, Connection.abort):
             lost = [connection.lost for connection in self.connections]

@@ -13,6 +13,8 @@ from scripts.soak.switch import Link
 # More than a member keeps behind its snapshot for those who lag, and one snapshot interval.
 BULK_ENTRIES: Final = 6_500
 BULK_WRITERS: Final = 24
+# Large, so that the log grows by half of a snapshot that is full of what filled the disks before.
+BULK_VALUE: Final = "x" * 2_000
 
 
 async def end(scene: Scene, members: list[Member], how: str) -> None:
@@ -81,7 +83,7 @@ async def write_much(scene: Scene, hosts: list[str]) -> None:
         while (number := next(numbers)) < BULK_ENTRIES:
             path = key_path(f"{scene.root}/bulk/{number % 500}")
             try:
-                await connection.request("PUT", path, {"value": "x" * 200})
+                await connection.request("PUT", path, {"value": BULK_VALUE})
             except NoAnswer:
                 await asyncio.sleep(0.05)
         connection.close()

@@ -67,10 +67,8 @@ sim-pyetcd: $(RUNTIME)
 
 # For two minutes, beginning with the commit's hash: what fails there can be replayed anywhere.
 sim-ci: $(RUNTIME)
-	$(BIN)/python -m raft.sim --first $(COMMIT) --seconds 40
-	$(BIN)/python -m raft.sim --patient --first $(COMMIT) --seconds 20
-	$(BIN)/python -m pyetcd.sim --first $(COMMIT) --seconds 40
-	$(BIN)/python -m pyetcd.sim --patient --first $(COMMIT) --seconds 20
+	$(BIN)/python -m raft.sim --first $(COMMIT) --seconds 60
+	$(BIN)/python -m pyetcd.sim --first $(COMMIT) --seconds 60
 
 # Until something fails, or until it is stopped; each day has its own seeds.
 soak: $(RUNTIME)

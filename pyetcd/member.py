@@ -322,7 +322,6 @@ def _core_config(config: Config, member_id: int) -> CoreConfig:
         member_id,
         election_ticks=config.election_ticks * TICKS_PER_HEARTBEAT,
         heartbeat_ticks=TICKS_PER_HEARTBEAT,
-        patient_commits=True,
     )
 
 

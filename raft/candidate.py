@@ -46,11 +46,6 @@ class Candidate:
     elapsed_ticks: int = 0
     votes: dict[int, bool] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """See `Core.role`."""
-        return "pre_candidate" if self.pre_vote else "candidate"
-
     def canvass(self, *, transfer: bool) -> Transition | None:
         """Ask everybody for a vote, ourselves included."""
         state = self.state

@@ -76,7 +76,8 @@ class Core:
         self._writing: Write | None = None
         # Durable, and not given out for restoring yet.
         self._restore: SnapshotMeta | None = None
-        # What the state machine holds: the log's applied index, but not while it is restored.
+        # What the state machine holds: the log's applied index, but for the time between accepting
+        # a snapshot, which begins the log anew, and having restored it.
         self.applied_index = self.log.applied_index
         # The last entry given out for applying; more are only when it is applied.
         self._handed_index = self.applied_index
@@ -119,7 +120,15 @@ class Core:
     @property
     def role(self) -> str:
         """One of "follower", "pre_candidate", "candidate" and "leader"."""
-        return self._role.name
+        match self._role:
+            case Follower():
+                return "follower"
+            case Candidate(pre_vote=pre_vote):
+                return "pre_candidate" if pre_vote else "candidate"
+            case Leader():
+                return "leader"
+            case unreachable:
+                assert_never(unreachable)
 
     def status(self) -> Status:
         """Return where this server stands."""
@@ -187,16 +196,6 @@ class Core:
         """Start an election now, if this server may."""
         if not isinstance(self._role, Leader):
             self._change_role(Campaign(pre_vote=self._state.config.pre_vote))
-
-    @property
-    def commits_owed(self) -> bool:
-        """Whether followers have yet to hear of a commit: see `CoreConfig.patient_commits`."""
-        return isinstance(self._role, Leader) and self._role.commits_owed
-
-    def tell_commits(self) -> None:
-        """Tell them of it."""
-        if isinstance(self._role, Leader):
-            self._role.tell_commits()
 
     def report_leader_lost(self) -> None:
         """Tell that the leader's process seems to have ended.

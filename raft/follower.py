@@ -49,11 +49,6 @@ class Follower:
     # Since the leader was heard from, or a vote was granted.
     elapsed_ticks: int = 0
 
-    @property
-    def name(self) -> str:
-        """See `Core.role`."""
-        return "follower"
-
     def tick(self) -> Transition | None:
         """Let one tick pass; ask for an election when the leader has been silent too long."""
         state = self.state

@@ -60,10 +60,8 @@ class Leader:
     """
 
     __slots__ = (
-        "_is_hurried",
         "_nudged",
         "_ticks",
-        "commits_owed",
         "first_index",
         "flush_wanted",
         "handover",
@@ -98,10 +96,6 @@ class Leader:
         self._ticks = 0
         # Whether `flush` might send anything.
         self.flush_wanted = True
-        # Whether a follower was not told of a commit, because that could wait.
-        self.commits_owed = False
-        # Nothing can wait until the next `flush` is over.
-        self._is_hurried = False
         # Have answered a heartbeat and miss entries: are sent an Append, even an empty one, whose
         # rejection tells whether something was lost.
         self._nudged: set[int] = set()
@@ -174,11 +168,6 @@ class Leader:
         """Find out an index that a read of our own may rely on."""
         self._add_read(self.state.config.server_id, context)
 
-    def tell_commits(self) -> None:
-        """Tell all followers of all commits."""
-        self.commits_owed = False
-        self._is_hurried = self.flush_wanted = True
-
     def transfer(self, transferee: int) -> None:
         """Begin to hand over to `transferee` (thesis 3.10). Raises ProposalDropped."""
         if self.handover.begin(transferee, self._ticks):
@@ -230,11 +219,6 @@ class Leader:
 
     # ------------------------------------------------------------------------------ outputs
 
-    @property
-    def name(self) -> str:
-        """See `Core.role`."""
-        return "leader"
-
     def describe_followers(self) -> dict[int, FollowerStatus]:
         """Return where every other server stands."""
         return {
@@ -258,7 +242,6 @@ class Leader:
             if server_id != own and not progress.is_paused():
                 self._send_log(server_id, progress, shared)
         self._nudged.clear()
-        self._is_hurried = False
 
     # -------------------------------------------------------------------------------- parts
 
@@ -285,7 +268,6 @@ class Leader:
 
     def _take_proposals(self, proposer: int, proposals: list[tuple[int, bytes]]) -> None:
         refused: dict[str, list[tuple[int, bytes]]] = {}
-        progress = self.progress.get(proposer)
         for kind, data in proposals:
             try:
                 if kind == NORMAL:
@@ -296,8 +278,6 @@ class Leader:
                     raise ProposalDropped(f"{kind} is no kind of proposal")
             except ProposalDropped as error:
                 refused.setdefault(error.reason, []).append((kind, data))
-        if progress is not None:
-            progress.awaited_commit = self.state.log.last_index
         for reason, dropped in refused.items():
             self.state.refuse(proposer, dropped, reason)
 
@@ -336,19 +316,8 @@ class Leader:
         """
         commit_index = self.state.log.commit_index
         if progress.sent_commit < commit_index <= progress.match_index:
-            if self._can_wait(progress):
-                self.commits_owed = True
-            else:
-                self.state.send(server_id, CommitTo(commit_index))
-                progress.sent_commit = commit_index
-
-    def _can_wait(self, progress: Progress) -> bool:
-        """Whether a commit may be told later: nothing is on its way, and nobody waits for it."""
-        state = self.state
-        if not state.config.patient_commits or self._is_hurried:
-            return False
-        is_idle = state.log.last_index == state.log.commit_index
-        return is_idle and progress.awaited_commit <= progress.sent_commit
+            self.state.send(server_id, CommitTo(commit_index))
+            progress.sent_commit = commit_index
 
     def _make_append(self, next_index: int, *, with_entries: bool) -> Append:
         log = self.state.log
@@ -452,9 +421,6 @@ class Leader:
             self.held_reads.append((requester, context))
         else:
             self.reads.add(requester, context, commit_index)
-            progress = self.progress.get(requester)
-            if progress is not None:
-                progress.awaited_commit = max(progress.awaited_commit, commit_index)
             self.flush_wanted = True
 
     def _confirm_reads(self) -> None:

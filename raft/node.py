@@ -33,8 +33,6 @@ from raft.storage import DiskStorage
 
 log = logging.getLogger(__name__)
 
-# How long a commit may wait for entries to be told with; twice that if there are ever new ones.
-COMMIT_SECONDS = 0.001
 # How often a full disk is asked whether there is room.
 ROOM_SECONDS = 1.0
 
@@ -289,9 +287,6 @@ class Node:
         self._on_leadership = on_leadership
         self._leadership = Leadership(self._core.term, self._core.leader, self._core.role)
         self._armed = False
-        # Runs while commits are owed; and the newest of them when it was set.
-        self._commit_timer: asyncio.TimerHandle | None = None
-        self._owed_commit = 0
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -355,9 +350,8 @@ class Node:
     async def stop(self) -> None:
         """End the ticks and close the disk. The transport is its owner's to stop, before this."""
         self._stopped = True
-        for timer in (self._timer, self._commit_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._storage.stop()
 
     # ---------------------------------------------------------------------- what peers bring
@@ -437,27 +431,9 @@ class Node:
             return
         try:
             step()
-            if self._commit_timer is None and self._core.commits_owed:
-                self._wait_for_company()
             self._watch_leadership()
         except Exception as error:
             self._die(error)
-
-    def _wait_for_company(self) -> None:
-        self._owed_commit = self._core.log.commit_index
-        self._commit_timer = self._loop.call_later(COMMIT_SECONDS, self._tell_commits)
-
-    def _tell_commits(self) -> None:
-        self._commit_timer = None
-        core = self._core
-        if not core.commits_owed:
-            return
-        if core.log.commit_index != self._owed_commit:
-            # That one was told with what came after it: the newest has not waited as long.
-            self._wait_for_company()
-        else:
-            core.tell_commits()
-            self._arm()
 
     def _watch_leadership(self) -> None:
         core, known = self._core, self._leadership

@@ -47,8 +47,6 @@ class Progress:
     pending_snapshot_index: int = 0
     # The highest commit index sent and not known to be lost; kept up by the leader.
     sent_commit: int = 0
-    # The follower waits for everything up to here to be committed: it has proposed it, or reads it.
-    awaited_commit: int = 0
     _paused: bool = False
     # (last index, bytes) of each message with entries that is not acknowledged yet.
     _inflight: deque[tuple[int, int]] = field(default_factory=deque)

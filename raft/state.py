@@ -68,10 +68,6 @@ class CoreConfig:
     max_apply_bytes: int = 1 << 20
     pre_vote: bool = True
     check_quorum: bool = True
-    # A leader without anything under way does not tell followers of a commit until it is asked to
-    # (`Core.tell_commits`), some moments after `Core.commits_owed`: the next entries may do so by
-    # the way. One entry after another costs each follower two messages then, not three.
-    patient_commits: bool = False
 
     def __post_init__(self) -> None:
         """Validate. Raises ValueError."""

@@ -3,7 +3,7 @@
 import sys
 
 from pyetcd.sim.application import simulate_world
-from pyetcd.sim.options import draw_patient_world, draw_world
+from pyetcd.sim.options import draw_world
 from raft.sim import Program, run
 
 if __name__ == "__main__":
@@ -16,7 +16,6 @@ if __name__ == "__main__":
                 draw_world,
                 simulate_world,
                 ("raft", "pyetcd"),
-                {"patient": draw_patient_world},
             )
         )
     )

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Final
 
-from raft.sim import MILLISECOND, Options, draw, draw_patient, read, show
+from raft.sim import MILLISECOND, Options, draw, read, show
 
 # Fewer bytes than any request of the clients has would refuse all of them.
 _LEAST_UNCOMMITTED_BYTES: Final = 20_000
@@ -52,17 +52,9 @@ def parse(text: str) -> World:
 
 def draw_world(seed: int) -> World:
     """Return the world of this seed."""
-    return _compose(seed, draw(seed))
-
-
-def draw_patient_world(seed: int) -> World:
-    """Return the world of this seed, with leaders that keep commits to themselves for a while."""
-    return _compose(seed, draw_patient(seed))
-
-
-def _compose(seed: int, options: Options) -> World:
     rng = random.Random(f"etcd {seed}")
     choice = rng.choice
+    options = draw(seed)
     options = replace(
         options,
         # As every member has it.

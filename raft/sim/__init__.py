@@ -21,16 +21,7 @@ from raft.sim.cluster import Cluster
 from raft.sim.command_line import Program, run
 from raft.sim.errors import Stuck, Unsafe
 from raft.sim.linearizability import PUT, READ, SWAP, Operation, require_linearizable
-from raft.sim.options import (
-    Options,
-    draw,
-    draw_contested,
-    draw_flipped,
-    draw_patient,
-    parse,
-    read,
-    show,
-)
+from raft.sim.options import Options, draw, draw_contested, draw_flipped, parse, read, show
 from raft.sim.process import Machine, Process
 from raft.sim.simulation import Outcome, Simulation, Verdict, simulate
 from raft.sim.world import Say, World
@@ -59,7 +50,6 @@ __all__ = [
     "draw",
     "draw_contested",
     "draw_flipped",
-    "draw_patient",
     "parse",
     "read",
     "require_linearizable",

@@ -3,7 +3,7 @@
 import sys
 
 from raft.sim.command_line import Program, run
-from raft.sim.options import draw, draw_contested, draw_flipped, draw_patient, draw_steady
+from raft.sim.options import draw, draw_contested, draw_flipped, draw_steady
 from raft.sim.simulation import simulate
 
 if __name__ == "__main__":
@@ -16,12 +16,7 @@ if __name__ == "__main__":
                 draw,
                 simulate,
                 ("raft",),
-                {
-                    "steady": draw_steady,
-                    "contested": draw_contested,
-                    "flipped": draw_flipped,
-                    "patient": draw_patient,
-                },
+                {"steady": draw_steady, "contested": draw_contested, "flipped": draw_flipped},
             )
         )
     )

@@ -35,8 +35,6 @@ class Options:
     max_inflight_messages: int = 256
     max_apply_bytes: int = 1 << 20
     max_uncommitted_bytes: int = 64 << 20
-    # How long a leader keeps a commit to itself, for entries to tell of it; 0 for not at all.
-    commit_wait_us: int = 0
     # Entries between two snapshots (0 leaves it to the state machine), and those kept behind one.
     snapshot_entries: int = 100
     catch_up_entries: int = 50
@@ -167,14 +165,6 @@ def draw_contested(seed: int) -> Options:
         transfer_seconds=choice((0.0, 1.0)),
         change_seconds=choice((0.0, 0.5)),
     )
-
-
-def draw_patient(seed: int) -> Options:
-    """Return the world of this seed, with leaders that keep commits to themselves for a while."""
-    options = draw(seed)
-    waits = (1 * MILLISECOND, 1 * MILLISECOND, 20 * MILLISECOND)
-    options.commit_wait_us = random.Random(f"patient {seed}").choice(waits)
-    return options
 
 
 def draw_flipped(seed: int) -> Options:

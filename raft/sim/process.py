@@ -77,7 +77,6 @@ class Process:
         drift = world.options.drift
         self._drift = self._random.uniform(1 - drift, 1 + drift)
         self._armed = False
-        self._is_owing = False
         self._ticks = 0
         # When each server was heard from last, in ticks, and since when which term is ours.
         self._heard: dict[int, int] = {}
@@ -152,15 +151,7 @@ class Process:
     def enter(self, step: Action) -> None:
         """See `raft.sim.storage.Threads`."""
         step()
-        if not self._is_owing and self.core.commits_owed:
-            self._is_owing = True
-            self.later(self._world.options.commit_wait_us, self._tell_commits)
         self.on_step()
-
-    def _tell_commits(self) -> None:
-        self._is_owing = False
-        self.core.tell_commits()
-        self.arm()
 
     def later(self, delay: int, action: Action) -> None:
         """See `raft.sim.storage.Threads`."""

@@ -151,5 +151,4 @@ class Server:
             max_uncommitted_bytes=max(options.max_uncommitted_bytes, options.max_append_bytes),
             pre_vote=options.pre_vote,
             check_quorum=options.check_quorum,
-            patient_commits=options.commit_wait_us > 0,
         )

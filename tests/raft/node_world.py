@@ -133,8 +133,6 @@ class World:
         server_id: int = 1,
         voters: tuple[int, ...] = (1,),
         election_ticks: int = 10,
-        heartbeat_ticks: int = 1,
-        patient_commits: bool = False,
         max_snapshots: int = 5,
     ) -> None:
         self.id = server_id
@@ -164,12 +162,7 @@ class World:
             )
         self.disk = disk
         self.node = Node(
-            CoreConfig(
-                server_id,
-                election_ticks=election_ticks,
-                heartbeat_ticks=heartbeat_ticks,
-                patient_commits=patient_commits,
-            ),
+            CoreConfig(server_id, election_ticks=election_ticks, heartbeat_ticks=1),
             self.recovered,
             disk,
             self,

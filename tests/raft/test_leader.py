@@ -18,13 +18,12 @@ from raft.messages import (
     PreVoteResponse,
     Propose,
     ProposeReject,
-    ReadIndex,
     ReadIndexResponse,
     TimeoutNow,
     Vote,
     VoteResponse,
 )
-from tests.raft.server import Server, make_leader, make_server
+from tests.raft.server import Server, make_leader
 
 
 def _followed(**options: int) -> Server:
@@ -104,61 +103,6 @@ def test_idle_followers_are_told_the_commit_index_at_once() -> None:
     # The other one is told when it has acknowledged the entry.
     assert leader.receive(3, AppendResponse(3)) == [Envelope(1, 3, 2, CommitTo(3))]
     assert leader.receive(3, AppendResponse(3)) == []
-
-
-def test_patient_leader_tells_of_a_commit_with_the_next_entries() -> None:
-    """A client that writes one entry after another costs each follower two messages, not three."""
-    leader = _followed(patient_commits=True)
-    _propose(leader, b"a")
-    assert leader.receive(2, AppendResponse(3)) == []
-    assert leader.receive(3, AppendResponse(3)) == []
-    assert leader.core.commits_owed
-    sent = [it.message for it in _propose(leader, b"b")]
-    assert [(it.prev_index, it.commit) for it in sent if isinstance(it, Append)] == [(3, 3)] * 2
-
-
-def test_patient_leader_tells_of_commits_when_it_is_asked_to() -> None:
-    """Each follower what it was not told yet; a second time there is nothing to tell."""
-    leader = _followed(patient_commits=True)
-    _propose(leader, b"a")
-    leader.receive(2, AppendResponse(3))
-    leader.receive(3, AppendResponse(3))
-    told = [Envelope(1, 2, 2, CommitTo(3)), Envelope(1, 3, 2, CommitTo(3))]
-    assert leader.do(lambda core: core.tell_commits()) == told
-    assert not leader.core.commits_owed
-    assert leader.do(lambda core: core.tell_commits()) == []
-    # From here on it is patient again.
-    _propose(leader, b"b")
-    assert leader.receive(2, AppendResponse(4)) == []
-    assert leader.core.commits_owed
-
-
-def test_patient_leader_does_not_keep_a_follower_waiting() -> None:
-    """Its own proposals complete there at once, and its reads see what they must."""
-    leader = _followed(patient_commits=True)
-    leader.receive(3, Propose([(NORMAL, b"a")]))
-    assert leader.receive(2, AppendResponse(3)) == []
-    assert leader.receive(3, AppendResponse(3)) == [Envelope(1, 3, 2, CommitTo(3))]
-    _propose(leader, b"b")
-    leader.receive(2, AppendResponse(4))
-    assert leader.receive(3, AppendResponse(4)) == []
-    sent = [it.message for it in leader.receive(2, ReadIndex(7))]
-    assert CommitTo(4) in sent
-
-
-def test_patient_leader_with_entries_under_way_is_not() -> None:
-    """Followers apply while the next entries are written: to wait would only cost time."""
-    leader = _followed(patient_commits=True)
-    _propose(leader, b"a")
-    _propose(leader, b"b")
-    assert leader.receive(2, AppendResponse(3)) == [Envelope(1, 2, 2, CommitTo(3))]
-
-
-def test_nobody_but_a_leader_owes_commits() -> None:
-    """Asked to tell of them, others do nothing."""
-    follower = make_server(patient_commits=True)
-    assert not follower.core.commits_owed
-    assert follower.do(lambda core: core.tell_commits()) == []
 
 
 def test_large_batches_are_cut_and_limited_in_flight() -> None:

@@ -151,32 +151,6 @@ async def test_campaign_asks_at_once(tmp_path: Path):
 
 
 @in_loop
-async def test_commits_reach_followers_soon_though_nothing_follows(tmp_path: Path):
-    """A leader that is patient is so for moments, not until the next heartbeat."""
-    worlds = [
-        World(
-            tmp_path,
-            server_id=server_id,
-            voters=(1, 2),
-            election_ticks=2_000,
-            heartbeat_ticks=1_000,
-            patient_commits=True,
-        )
-        for server_id in (1, 2)
-    ]
-    connect(*worlds)
-    leader, follower = [await world.start() for world in worlds]
-    leader.node.campaign()
-    await leader.until(lambda: leader.node.leadership.role == "leader")
-    for data in (b"a", b"b", b"c"):
-        await leader.applies(data)
-    # No heartbeat comes within a minute.
-    await follower.until(lambda: follower.machine.applied == [b"a", b"b", b"c"])
-    for world in worlds:
-        await world.stop()
-
-
-@in_loop
 async def test_lost_leader_is_replaced_soon(tmp_path: Path):
     """Its connections have broken: the election need not wait for a whole timeout."""
     world = await World(tmp_path, voters=(1, 2, 3), election_ticks=300).start()

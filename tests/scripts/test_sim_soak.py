@@ -12,7 +12,7 @@ def test_soak_runs_both_simulations_in_turn(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Each turn has the seeds after those of the one before."""
-    monkeypatch.setattr(sim_soak, "TURNS", (("raft.sim --patient", 1), ("pyetcd.sim", 1)))
+    monkeypatch.setattr(sim_soak, "TURNS", (("raft.sim", 1), ("pyetcd.sim", 1)))
     monkeypatch.setattr(sys, "argv", ["sim_soak", "--rounds", "2", "--first", "5"])
     assert sim_soak.main() == 0
     shown = [line.split(":")[0] for line in capfd.readouterr().out.splitlines()]

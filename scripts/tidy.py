@@ -18,9 +18,9 @@ FUNCTION_LINES = 70
 # Drawers: whatever is put there has a better name.
 BANNED_STEMS = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
 LEFTOVER = re.compile(r"\b(X{3}|TOD[O]|FIXM[E]|HAC[K])\b")
-# Modules that a user starts or imports, and the checks that tests run after every step of raft.
 # What is there once it was made.
 GENERATED = {"pyetcd/_compiled"}
+# Modules that a user starts or imports, and the checks that tests run after every step of raft.
 ROOTS = {"pyetcd.main", "pyetcd.embed", "pyetcd.testing", "pyetcd.ctl", "raft.invariants"}
 COMMAND_LINES = {"main", "__main__", "command_line"}
 FLAG_TABLE = Path("pyetcd/config/flags.py")

@@ -148,20 +148,18 @@ async def _read_answer(http: h11.Connection, reader: asyncio.StreamReader) -> An
     """Raises Unreachable, h11.RemoteProtocolError or OSError."""
     status, cluster_id, body = 0, b"", bytearray()
     while True:
-        match http.next_event():
-            case h11.Response() as head:
-                status = head.status_code
-                cluster_id = dict(head.headers).get(b"x-etcd-cluster-id", b"")
-            case h11.Data(data=data):
-                body += data
-                if len(body) > MAX_BODY_BYTES:
-                    raise Unreachable(f"answered with more than {MAX_BODY_BYTES} bytes")
-            case h11.EndOfMessage():
-                return Answer(status, cluster_id.decode("latin-1"), bytes(body))
-            case h11.ConnectionClosed() | h11.PAUSED:
-                raise Unreachable("closed without an answer")
-            case _:
-                http.receive_data(await reader.read(65536))
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await reader.read(65536))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            cluster_id = dict(event.headers).get(b"x-etcd-cluster-id", b"")
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MAX_BODY_BYTES:
+                raise Unreachable(f"answered with more than {MAX_BODY_BYTES} bytes")
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, cluster_id.decode("latin-1"), bytes(body))
 
 
 async def resolve_host(host: str) -> str | None:

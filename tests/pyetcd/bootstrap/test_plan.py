@@ -1,6 +1,8 @@
 """A member restarts, starts a cluster or joins one; each mistake ends it with one line."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -370,3 +372,40 @@ async def test_http_get_where_nobody_listens_is_unreachable() -> None:
     """The reason is the system's."""
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
         await http_get(f"http://127.0.0.1:{unused_port()}/members")
+
+
+async def told(said: bytes) -> Answer:
+    """Get /members from somebody who says this, whatever he was asked, and closes."""
+    ended = asyncio.Event()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.write_eof()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        try:
+            return await http_get(f"http://127.0.0.1:{port}/members")
+        finally:
+            await ended.wait()
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"+PONG\r\n"])
+async def test_http_get_of_what_is_no_answer_is_unreachable(said: bytes) -> None:
+    """The port may belong to another program, or its owner may end in the midst of an answer."""
+    with pytest.raises(Unreachable):
+        await told(said)
+
+
+async def test_http_get_passes_over_what_comes_before_the_answer() -> None:
+    """An answer of 1xx announces another one, which may come with it."""
+    early = b"HTTP/1.1 103 x\r\n\r\n"
+    got = await told(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+    assert got == Answer(200, "", b"[]")

@@ -81,8 +81,8 @@ class KeyServer(Protocol):
     def knows_time(self) -> bool:
         """Whether `now` is good enough for a TTL."""
 
-    def learn_time(self, done: ReadDone) -> None:
-        """Call `done` when it is."""
+    def learn_time(self, done: ReadDone, last_sweep: int = 0) -> int:
+        """Call `done` when it is; return the `last_sweep` of whoever waits for that."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
         """Call back from the event loop."""
@@ -227,7 +227,8 @@ class Keys:
         """Tell whether a TTL can be taken; if not, the request will come `again`."""
         if self._server.knows_time():
             return True
-        self._server.learn_time(partial(self._time_learnt, request, again))
+        done = partial(self._time_learnt, request, again)
+        request.last_sweep = self._server.learn_time(done, request.last_sweep)
         return False
 
     def _time_learnt(self, request: Request, again: Handler, error: EtcdError | None) -> None:

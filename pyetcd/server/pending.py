@@ -101,7 +101,8 @@ class Pending:
         self._readers: dict[int, _Reader] = {}
         self._ids = RequestIds(member_id, now_milliseconds=clock() // 1_000_000)
         self._held: list[tuple[int, bytes]] = []
-        self._sweeps = 0
+        # How often it was looked for whoever had waited too long: the clock of `last_sweep`.
+        self.sweeps = 0
         self._leader_lost_at = 0.0
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -141,6 +142,10 @@ class Pending:
 
     # ------------------------------------------------------------------------------- requests
 
+    def last_sweep(self) -> int:
+        """Return the sweep that gives up a request which comes now."""
+        return self.sweeps + self._timeout_sweeps
+
     def propose(
         self, command: Command, done: Done, auth_revision: int, last_sweep: int = 0
     ) -> None:
@@ -148,8 +153,8 @@ class Pending:
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
         cluster did not answer in time: then it may or may not happen later. Of a full disk it is
-        told at once, and nothing has happened or will. A command that is proposed again after
-        AuthChanged has no more time than the first one had: `last_sweep` is then of that.
+        told at once, and nothing has happened or will. A request that has waited before, or is
+        proposed again after AuthChanged, says by `last_sweep` when its time is over.
         """
         if self._ended is not None:
             self._loop.call_soon(done, self._ended)
@@ -160,7 +165,7 @@ class Pending:
         if self._sample_due:
             done = self._timed(done)
         term = self._offer(NORMAL, data)
-        last_sweep = last_sweep or self._sweeps + self._timeout_sweeps
+        last_sweep = last_sweep or self.last_sweep()
         request = make_request(request_id, now, command, auth_revision)
         self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term, request)
 
@@ -172,7 +177,7 @@ class Pending:
         request_id = self._ids.next()
         data = encode_change(make(request_id))
         term = self._offer(CONFIG, data)
-        last_sweep = self._sweeps + self._timeout_sweeps
+        last_sweep = self.last_sweep()
         self._waiters[request_id] = Waiter(done, last_sweep, CONFIG, data, term)
 
     def read_index(self, done: ReadDone) -> None:
@@ -181,7 +186,7 @@ class Pending:
             self._loop.call_soon(done, self._ended)
             return
         request_id = self._ids.next()
-        self._readers[request_id] = _Reader(done, self._sweeps + self._timeout_sweeps)
+        self._readers[request_id] = _Reader(done, self.last_sweep())
         try:
             self._node.read_index(partial(self._confirm_read, request_id))
         except Stopped:
@@ -285,12 +290,12 @@ class Pending:
     def _sweep(self) -> None:
         """Give up whoever has waited too long."""
         self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-        self._sweeps += 1
+        self.sweeps += 1
         self._sample_due = True
-        for waiter in _take_due(self._waiters, self._sweeps):
+        for waiter in _take_due(self._waiters, self.sweeps):
             self.failed += 1
             waiter.done(self._timed_out())
-        for reader in _take_due(self._readers, self._sweeps):
+        for reader in _take_due(self._readers, self.sweeps):
             reader.done(self._timed_out())
 
     def _timed(self, done: Done) -> Done:

@@ -112,11 +112,7 @@ class Server:
             clock=clock.now,
             timeout_seconds=config.request_timeout_seconds,
         )
-        self.timekeeper = Timekeeper(
-            *(clock, self.applier, self._pending),
-            member_id=member,
-            timeout_seconds=config.request_timeout_seconds,
-        )
+        self.timekeeper = Timekeeper(clock, self.applier, self._pending, member_id=member)
         self._first_election_turn = 0
         self._snapshot_index = 0
         self._on_removed = on_removed
@@ -193,7 +189,8 @@ class Server:
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
         cluster did not answer in time: then it may or may not happen later. It gets AuthChanged if
         what permits the command, which is to be checked right before, does not do so any more when
-        its turn comes; proposed again, it is given up at the `last_sweep` that AuthChanged has.
+        its turn comes. Proposed again, it is given up at the `last_sweep` that AuthChanged has, as
+        is who has waited for `learn_time` at the one which that returned.
         """
         self._pending.propose(command, done, self.auth.revision_in_force, last_sweep)
 
@@ -205,9 +202,14 @@ class Server:
         """Whether `now` is good enough for a TTL; else wait for `learn_time`."""
         return self.timekeeper.knows_time()
 
-    def learn_time(self, done: ReadDone) -> None:
-        """Call `done` when the member knows cluster time, or with what has gone wrong."""
-        self.timekeeper.learn(done)
+    def learn_time(self, done: ReadDone, last_sweep: int = 0) -> int:
+        """Call `done`, not at once, when the member knows cluster time or could not learn it.
+
+        Returns the `last_sweep` of whoever waits for that, which is the given one if there is one.
+        """
+        last_sweep = last_sweep or self._pending.last_sweep()
+        self.timekeeper.learn(done, last_sweep)
+        return last_sweep
 
     def add_member(self, peer_urls: Urls, done: Done) -> Member:
         """Let a member in that has these peer URLs; `done` gets None or a MembershipError."""

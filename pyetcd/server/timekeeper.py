@@ -57,14 +57,12 @@ class Timekeeper:
         pending: Pending,
         *,
         member_id: int,
-        timeout_seconds: float,
     ) -> None:
         self._clock = clock
         self._applier = applier
         self._store = applier.store
         self._pending = pending
         self._member_id = member_id
-        self._timeout = round(timeout_seconds * SECOND)
         self._loop = asyncio.get_running_loop()
         self._sync_timer: asyncio.TimerHandle | None = None
         self._slew_timer: asyncio.TimerHandle | None = None
@@ -76,7 +74,7 @@ class Timekeeper:
         self._question = 0
         self._asked_at = -1
         self._is_read = False
-        # Who waits for the time, and until when.
+        # Who waits for the time, and until which sweep of `pending`.
         self._waiting: list[tuple[int, ReadDone]] = []
         # What the wall clocks of members showed, in this term, if nobody has known the time.
         self._walls: dict[int, int] = {}
@@ -113,9 +111,9 @@ class Timekeeper:
             self._ask()
         return age <= TOO_OLD_SECONDS
 
-    def learn(self, done: ReadDone) -> None:
-        """Call `done` when the time is known, or with what has gone wrong."""
-        self._waiting.append((self._clock.monotonic() + self._timeout, done))
+    def learn(self, done: ReadDone, last_sweep: int) -> None:
+        """Call `done` when the time is known, or with what has gone wrong by `last_sweep`."""
+        self._waiting.append((last_sweep, done))
         if not self._leads:
             self._ask()
         if self._sweep_timer is None:
@@ -156,9 +154,9 @@ class Timekeeper:
 
     def _sweep(self) -> None:
         self._sweep_timer = None
-        moment = self._clock.monotonic()
-        late = [done for until, done in self._waiting if until <= moment]
-        self._waiting = [it for it in self._waiting if it[0] > moment]
+        now = self._pending.sweeps
+        late = [done for last_sweep, done in self._waiting if last_sweep <= now]
+        self._waiting = [it for it in self._waiting if it[0] > now]
         for done in late:
             done(RaftInternal("etcdserver: request timed out"))
         if self._waiting and not self._stopping:

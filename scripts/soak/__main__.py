@@ -22,13 +22,15 @@ from scripts.soak import catalogue
 from scripts.soak.faults import Fault
 from scripts.soak.members import FIRST_NODE, LIBFAKETIME, Cluster, Unhealthy
 from scripts.soak.namespaces import CLIENTS, Network, why_not
-from scripts.soak.rounds import Round, Totals, resources
+from scripts.soak.rounds import Round, Totals, Usage, usage
 from scripts.soak.workloads import Counters, Queues, Registers, Writers
 
 # Connections of clients that are many, on both ends.
 DESCRIPTORS: Final = 30_000
 # When the memory is looked at for the first time: what is loaded once is loaded by then.
 WARM_SECONDS: Final = 60.0
+# How long a member may need to notice that a round's clients have gone.
+FAREWELL_SECONDS: Final = 0.3
 
 
 def main() -> int:
@@ -81,12 +83,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--mixed", action="store_true", help="all of --fault at once")
     parser.add_argument("--round", type=int, default=1, help="begin with the round of this number")
+    parser.add_argument("--calm", action="store_true", help="no faults at all, to measure by")
     parser.add_argument("--list", action="store_true", help="print the names of all faults")
     return parser.parse_args(argv)
 
 
 def plan(arguments: argparse.Namespace) -> Iterable[list[Fault]]:
     """Return the faults of every round."""
+    if arguments.calm:
+        return itertools.repeat([])
     if arguments.fault:
         faults = [catalogue.by_name(name) for name in arguments.fault]
         return [faults] if arguments.mixed else [[fault] for fault in faults]
@@ -103,36 +108,39 @@ async def soak(arguments: argparse.Namespace, cluster: Cluster, network: Network
     cluster.start()
     await cluster.recover()
     await cluster.enable_auth()
-    warm: tuple[list[int], list[int]] | None = None
+    warm: Usage | None = None
     rounds = itertools.islice(enumerate(plan(arguments), start=1), arguments.round - 1, None)
     for number, faults in rounds:
         elapsed = time.monotonic() - began
         if elapsed > arguments.seconds or totals.problems:
             break
         if warm is None and elapsed > WARM_SECONDS:
-            warm = resources(cluster)
+            warm = usage(cluster)
         await one_round(Round(cluster, network, arguments.seed, number), faults, totals)
-    show(totals, time.monotonic() - began, warm, resources(cluster))
+    show(totals, time.monotonic() - began, warm, usage(cluster))
     return totals
 
 
 async def one_round(round_: Round, faults: list[Fault], totals: Totals) -> None:
     """Run a round and print what became of it."""
     began, before = time.monotonic(), totals.acknowledged
-    names = " + ".join(fault.name for fault in faults)
+    names = " + ".join(fault.name for fault in faults) or "calm"
     try:
         problems = await round_.run(faults, totals)
     except* Unhealthy as errors:
         problems = [str(error) for error in errors.exceptions]
     took = time.monotonic() - began
     writes = totals.acknowledged - before
-    print(f"{round_.number:4} {names:40} {took:5.1f} s {writes:6} writes", flush=True)
+    if not problems:
+        await asyncio.sleep(FAREWELL_SECONDS)
+    now = usage(round_.scene.cluster)
+    print(f"{round_.number:4} {names:40} {took:5.1f} s {writes:6} writes   {now}", flush=True)
     for note in round_.scene.notes:
         print(f"       {note}")
     for problem in problems:
         print(f"  WRONG {problem}")
     if problems:
-        fault_flags = " ".join(f"--fault '{fault.name}'" for fault in faults)
+        fault_flags = " ".join(f"--fault '{fault.name}'" for fault in faults) or "--calm"
         mixed = " --mixed" if len(faults) > 1 else ""
         print(f"repeat: python -m scripts.soak --seed {round_.seed} {fault_flags}{mixed}")
     totals.problems += problems
@@ -141,8 +149,8 @@ async def one_round(round_: Round, faults: list[Fault], totals: Totals) -> None:
 def show(
     totals: Totals,
     seconds: float,
-    warm: tuple[list[int], list[int]] | None,
-    now: tuple[list[int], list[int]],
+    warm: Usage | None,
+    now: Usage,
 ) -> None:
     """Print the figures."""
     print(f"time                         {seconds:8.0f} s")
@@ -159,8 +167,8 @@ def show(
     print(f"stale quorum reads           {wrong[Registers.name]:8}")
     print(f"problems                     {len(totals.problems):8}")
     if warm is not None:
-        print(f"memory, MB       after {WARM_SECONDS:.0f} s {warm[0]}, at the end {now[0]}")
-        print(f"descriptors      after {WARM_SECONDS:.0f} s {warm[1]}, at the end {now[1]}")
+        print(f"each member after {WARM_SECONDS:3.0f} s       {warm}")
+        print(f"each member at the end       {now}")
 
 
 if __name__ == "__main__":

@@ -74,18 +74,13 @@ async def malformed(scene: Scene) -> None:
     """Floods of what is no HTTP, and of what almost is."""
     member = scene.choose()
     scene.note(f"malformed requests to {member.name}")
-    beginnings = (
-        b"",
-        b"GET /v2/keys/ HTTP/1.1\r\n",
-        b"PUT /v2/keys/x HTTP/1.1\r\nContent-Length: -1",
-    )
 
     async def send(rng: random.Random) -> None:
         for _ in range(20):
             try:
                 reader, writer = await asyncio.open_connection(member.host, PORT)
                 writer.write(
-                    rng.choice(beginnings) + rng.randbytes(rng.randrange(2_000)) + b"\r\n\r\n"
+                    rng.choice(ALMOST_HTTP) + rng.randbytes(rng.randrange(2_000)) + b"\r\n\r\n"
                 )
                 async with asyncio.timeout(0.2):
                     await reader.read(1_000)

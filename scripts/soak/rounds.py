@@ -23,6 +23,8 @@ from scripts.soak.workloads import (
 )
 
 QUIET_SECONDS: Final = 0.7
+# How long the clients of a round without faults work.
+CALM_SECONDS: Final = 8.0
 # Keys of earlier rounds are removed, so that the store does not grow.
 ROUNDS_KEPT: Final = 2
 PAGE_BYTES: Final = 4096
@@ -84,6 +86,8 @@ class Round:
                     group.create_task(client)
             try:
                 await asyncio.sleep(QUIET_SECONDS)
+                if not faults:
+                    await asyncio.sleep(CALM_SECONDS)
                 await asyncio.gather(*(fault.run(self.scene) for fault in faults))
                 await self._heal()
                 await asyncio.sleep(QUIET_SECONDS)
@@ -132,8 +136,22 @@ class Round:
         totals.events += sum(len(segment.events) for segment in self.writers.segments)
 
 
-def resources(cluster: Cluster) -> tuple[list[int], list[int]]:
-    """The megabytes of memory and the open descriptors of each member that runs."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What each member that runs takes."""
+
+    megabytes: list[int]
+    descriptors: list[int]
+
+    def __str__(self) -> str:
+        megabytes, descriptors = (
+            " ".join(map(str, numbers)) for numbers in (self.megabytes, self.descriptors)
+        )
+        return f"{megabytes} MB, {descriptors} descriptors"
+
+
+def usage(cluster: Cluster) -> Usage:
+    """Look at the members' processes."""
     megabytes, descriptors = [], []
     for member in cluster.running():
         process = member.process.process
@@ -141,4 +159,4 @@ def resources(cluster: Cluster) -> tuple[list[int], list[int]]:
         pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         megabytes.append(pages * PAGE_BYTES // 1_000_000)
         descriptors.append(len(member.process.descriptors()))
-    return megabytes, descriptors
+    return Usage(megabytes, descriptors)

@@ -6,7 +6,7 @@ import pytest
 
 from scripts.soak import catalogue
 from scripts.soak.__main__ import parse, plan, show
-from scripts.soak.rounds import Totals
+from scripts.soak.rounds import Totals, Usage
 
 
 def planned(line: str, count: int = 5) -> list[list[str]]:
@@ -29,6 +29,11 @@ def test_named_faults_come_one_by_one_or_all_at_once() -> None:
     assert planned("--fault loss --fault delay --mixed") == [["loss", "delay"]]
 
 
+def test_calm_run_has_rounds_without_faults() -> None:
+    """To compare a member with what it was: no fault ends it in between."""
+    assert planned("--calm") == [[]] * 5
+
+
 def test_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """With those that there are."""
     with pytest.raises(SystemExit):
@@ -40,11 +45,13 @@ def test_figures_tell_what_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever found it: writers, queues or counters; memory only if the run was long enough."""
     totals = Totals(acknowledged=1234, problems=["a", "b", "c", "d"])
     totals.wrong.update({"writes and watches": 1, "queue": 1, "counter": 1, "registers": 1})
-    show(totals, 61.0, None, ([50], [20]))
+    show(totals, 61.0, None, Usage([50, 51], [20, 21]))
     lines = capsys.readouterr().out.splitlines()
     assert "acknowledged writes checked      1234" in lines
     assert "acknowledged writes lost            3" in lines
     assert "stale quorum reads                  1" in lines
-    assert not any("memory" in line for line in lines)
-    show(totals, 61.0, ([50], [20]), ([51], [21]))
-    assert "memory, MB       after 60 s [50], at the end [51]" in capsys.readouterr().out
+    assert not any("each member" in line for line in lines)
+    show(totals, 61.0, Usage([50, 51], [20, 21]), Usage([52, 53], [22, 23]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "each member after  60 s       50 51 MB, 20 21 descriptors" in lines
+    assert "each member at the end       52 53 MB, 22 23 descriptors" in lines

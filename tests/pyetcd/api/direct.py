@@ -18,6 +18,8 @@ from tests.pyetcd.server.applied import Notes
 
 # 2016-01-26, in nanoseconds since the epoch.
 NOW = 1_453_748_462_000_000_000
+# Of requests that wait for the time.
+LAST_SWEEP = 28
 FORM = "Content-Type: application/x-www-form-urlencoded"
 
 
@@ -50,8 +52,9 @@ class DirectServer:
     def knows_time(self) -> bool:
         return self.knows
 
-    def learn_time(self, done: ReadDone) -> None:
+    def learn_time(self, done: ReadDone, last_sweep: int = 0) -> int:
         self.learners.append(done)
+        return last_sweep or LAST_SWEEP
 
     def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
         self.commands.append(command)

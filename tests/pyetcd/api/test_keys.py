@@ -24,7 +24,7 @@ from pyetcd.command import (
 )
 from pyetcd.errors import RaftInternal
 from pyetcd.httpd.request import FORM_BYTES
-from tests.pyetcd.api.direct import FORM, NOW, Client
+from tests.pyetcd.api.direct import FORM, LAST_SWEEP, NOW, Client
 
 SECOND = 1_000_000_000
 OTHER_FORM = FORM + "; charset=utf-8"
@@ -126,6 +126,7 @@ def test_ttl_waits_until_the_member_knows_the_time(method: str):
     first, second = client.server.learners
     first(None)
     assert b'"ttl":5' in wires[0].response(method).body
+    assert client.server.last_sweep == LAST_SWEEP, "it has no more time than at first"
     second(RaftInternal("etcdserver: request timed out"))
     assert wires[1].response(method).status == 500
 

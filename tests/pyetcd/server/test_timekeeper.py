@@ -128,6 +128,26 @@ async def test_question_without_a_leader_ends_as_every_request():
 
 
 @virtual
+async def test_who_has_waited_for_the_time_waits_for_the_log_so_much_less():
+    """The request timeout is of the whole request, also if it has to wait for the time twice."""
+    world = following()
+    world.commit_time()
+    results: list[object] = []
+    last_sweep = world.server.learn_time(results.append)
+    await asyncio.sleep(world.config.request_timeout_seconds - 1)
+    world.commit_time()
+    tell(world, world.now())
+    assert results == [None]
+    assert world.server.learn_time(results.append, last_sweep) == last_sweep
+    world.server.propose(Set("/t", "v", False, 0, False), results.append, last_sweep)
+    await asyncio.sleep(1 + 2 * SWEEP_SECONDS)
+    assert len(results) == 3
+    for error in results[1:]:
+        assert isinstance(error, RaftInternal)
+        assert "timed out" in error.cause
+
+
+@virtual
 async def test_answer_to_another_leaders_question_does_not_count():
     """A new leader is asked anew: the old question may have been read long after it was made."""
     world = following()

@@ -44,18 +44,6 @@ class AuthError(Exception):
         self.status = status
 
 
-class AuthChanged(Exception):
-    """Between the check of a command and its turn, users, roles or the switch have changed.
-
-    Nothing was done. Whoever proposed the command must check again.
-    """
-
-    def __init__(self, last_sweep: int = 0) -> None:
-        """`last_sweep` is when who waits for the command gives up; 0 where nobody does."""
-        super().__init__()
-        self.last_sweep = last_sweep
-
-
 class BadAuth(ValueError):
     """Bytes that do not describe users and roles."""
 

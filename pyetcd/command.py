@@ -33,6 +33,19 @@ class BadCommand(ValueError):
     """An entry of the log that is no command; its checksum was right, so somebody wrote it so."""
 
 
+class Overtaken:
+    """What a command was made from has changed before its turn: what is permitted, or the clock.
+
+    Nothing was done, nor will be. Whoever proposed the command must make it anew.
+    """
+
+    __slots__ = ("last_sweep",)
+
+    def __init__(self, last_sweep: int = 0) -> None:
+        """`last_sweep` is when who waits for the command gives up; 0 where nobody does."""
+        self.last_sweep = last_sweep
+
+
 class Set(NamedTuple):
     """Create or replace a key."""
 
@@ -395,6 +408,17 @@ def brought_up(command: Command, late: int) -> Command:
     return command
 
 
+def is_of_its_time(command: Command) -> bool:
+    """Whether it goes by the clock of whoever leads when it is made: no other leader's will do."""
+    match command:
+        case Set() | Create() | CreateInOrder() | Update() | CompareAndSwap():
+            return command.expiration != 0
+        case Sync() | AskTime():
+            return True
+        case _:
+            return False
+
+
 def ttl_expiration(ttl_seconds: int, now: int) -> int:
     """Return when a key expires that was given this ttl (0 to 2**64 - 1) now.
 
@@ -409,6 +433,7 @@ __all__ = [
     "AskTime",
     "AuthCommand",
     "BadCommand",
+    "Overtaken",
     "Command",
     "CompareAndDelete",
     "CompareAndSwap",

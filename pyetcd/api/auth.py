@@ -24,7 +24,7 @@ from pyetcd.api.json_body import (
     to_text,
     to_texts,
 )
-from pyetcd.auth import AuthChanged, AuthError, User, Written
+from pyetcd.auth import AuthError, User, Written
 from pyetcd.command import (
     AuthCommand,
     Command,
@@ -35,6 +35,7 @@ from pyetcd.command import (
     DisableAuth,
     EnableAuth,
     Names,
+    Overtaken,
     Permissions,
     UpdateRole,
     UpdateUser,
@@ -72,7 +73,7 @@ class AuthServer(Protocol):
         """Shown in most answers."""
 
     def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
-        """Have a command applied, then call `done` with its result; see AuthChanged."""
+        """Have a command applied, then call `done` with its result; see Overtaken."""
 
 
 class Accounts:
@@ -230,7 +231,7 @@ class Accounts:
         self, request: Request, command: AuthCommand, *, again: Handler, created_status: int = 201
     ) -> None:
         def done(result: Result) -> None:
-            if isinstance(result, AuthChanged):
+            if isinstance(result, Overtaken):
                 request.last_sweep = result.last_sweep
                 again(request)
             elif isinstance(result, AuthError):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from pyetcd.api.guard import Guard
 from pyetcd.api.parameters import NONE, Parameters, read
 from pyetcd.api.watch import Watches
-from pyetcd.auth import Auth, AuthChanged
+from pyetcd.auth import Auth
 from pyetcd.command import (
     Command,
     CompareAndDelete,
@@ -21,6 +21,7 @@ from pyetcd.command import (
     Create,
     CreateInOrder,
     Delete,
+    Overtaken,
     Set,
     Update,
     plain_set,
@@ -73,7 +74,7 @@ class KeyServer(Protocol):
         """Nanoseconds since the epoch."""
 
     def propose(self, command: Command, done: Done, last_sweep: int = 0) -> None:
-        """Have a command applied, then call `done` with its result; see AuthChanged."""
+        """Have a command applied, then call `done` with its result; see Overtaken."""
 
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store is up to date."""
@@ -260,7 +261,7 @@ class Keys:
             request.respond(status, self._format_head(result.etcd_index), result.body())
         elif isinstance(result, EtcdError):
             self._refuse(request, result)
-        elif isinstance(result, AuthChanged):
+        elif isinstance(result, Overtaken):
             # Nothing was written. Whether it still may be is asked once more.
             request.last_sweep = result.last_sweep
             again = {b"PUT": self.put, b"POST": self.post, b"DELETE": self.delete}

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias, assert_never
 
 import msgpack
 
-from pyetcd.auth import Auth, AuthChanged, AuthError, BadAuth, Written
+from pyetcd.auth import Auth, AuthError, BadAuth, Written
 from pyetcd.cluster import BadMembers, Cluster, ClusterTooNew, Member, MembershipError
 from pyetcd.command import (
     NEED_PERMISSION,
@@ -33,6 +33,7 @@ from pyetcd.command import (
     DisableAuth,
     EnableAuth,
     MemberChange,
+    Overtaken,
     Publish,
     ReportDigest,
     Request,
@@ -63,14 +64,14 @@ _UNICODE = "surrogateescape"
 
 # A write's event; what became of a user or role; None where there is nothing to say; or why it was
 # refused.
-Result: TypeAlias = Event | Written | EtcdError | MembershipError | AuthError | AuthChanged | None
+Result: TypeAlias = Event | Written | EtcdError | MembershipError | AuthError | Overtaken | None
 Done: TypeAlias = Callable[[Result], None]
 
 
 class Waiter:
     """Somebody who waits for a request's result; see `pyetcd.server.pending`."""
 
-    __slots__ = ("data", "done", "kind", "last_sweep", "request", "term")
+    __slots__ = ("data", "done", "kind", "last_sweep", "made_in", "request", "term")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Waiter:
         kind: int,
         data: bytes,
         term: int,
+        made_in: int,
         request: Request | None = None,
     ) -> None:
         self.done = done
@@ -87,8 +89,9 @@ class Waiter:
         # What was proposed: raft's kind of entry and its data.
         self.kind = kind
         self.data = data
-        # The term in which it was proposed.
+        # The term in which it was proposed, and the one in which it was made.
         self.term = term
+        self.made_in = made_in
         # What the data were encoded from; None if that is not at hand.
         self.request = request
 
@@ -117,8 +120,8 @@ class Observer(Protocol):
     def on_time_asked(self, member_id: int, time: int, known: bool) -> None:
         """A member asks for the time."""
 
-    def on_time_told(self, time: int) -> None:
-        """A leader tells the time."""
+    def on_time_told(self, time: int, term: int) -> None:
+        """The leader of this term tells the time."""
 
     def on_applied(self) -> None:
         """Entries were applied."""
@@ -142,6 +145,8 @@ class Applier:
         # Always this object: whoever checks permissions holds it.
         self.auth = Auth(store.advance_index)
         self.raft_index = 0
+        # Of the entry that is being applied.
+        self._term = 0
         # The latest time that a leader has put into the log; 0 for none.
         self.time = 0
         self.comparison = Comparison()
@@ -161,6 +166,7 @@ class Applier:
         compare = self.comparison.add
         for entry in entries:
             self.raft_index = entry.index
+            self._term = entry.term
             if entry.kind == NORMAL:
                 data = entry.data
                 waiter = waiters.get(peek_request_id(data)) if waiters else None
@@ -253,7 +259,7 @@ class Applier:
             # carried out, a right that is revoked would be of use for as long as a member lags.
             if type(request.command) in NEED_PERMISSION:
                 waiter = self.waiters.get(request.request_id)
-                return AuthChanged(waiter.last_sweep if waiter is not None else 0)
+                return Overtaken(waiter.last_sweep if waiter is not None else 0)
         command, now = request.command, request.now
         if now < self.time:
             command, now = brought_up(command, self.time - now), self.time
@@ -347,7 +353,7 @@ class Applier:
                 self._observer.on_time_asked(member_id, time, known)
             case TellTime(time):
                 self.time = max(self.time, time)
-                self._observer.on_time_told(time)
+                self._observer.on_time_told(time, self._term)
             case unreachable:
                 assert_never(unreachable)
 

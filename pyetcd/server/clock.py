@@ -42,7 +42,7 @@ class ClusterClock:
         self.known = False
         # How often wall clocks had to do.
         self.settings = 0
-        # When the leader's time was heard last, and when it was measured; -1 for never.
+        # When a leader's time was heard last, and when this leader's was measured; -1 for never.
         self._heard_at = -1
         self._measured_at = -1
         self._slewed_at = 0
@@ -74,12 +74,15 @@ class ClusterClock:
     # -------------------------------------------------------------------------- as a follower
 
     def begin_term(self) -> None:
-        """Another member leads. Its clock may be behind that of the last leader, and so must we.
+        """Another member leads, and its clock is another.
 
-        It tells the time before it puts an end to any key: until that is heard, what was heard
-        of its predecessor will do.
+        It may be behind that of the last leader, and so must we be. It tells the time before it
+        puts an end to any key: until that is heard, what was heard of its predecessor will do. It
+        may be ahead, too, if it went by wall clocks since all it could ask were down: what was
+        measured before does not count any more.
         """
         self._is_new_term = True
+        self._measured_at = -1
 
     def hear(self, told: int) -> None:
         """The leader has told this time, a moment or long ago: it is that late at least."""

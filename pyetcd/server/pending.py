@@ -12,6 +12,9 @@ never be. It is proposed anew then, under another request id, so that a rejectio
 that comes late is not taken for one of the new. The client has only waited a little longer. After a
 snapshot from the leader nobody can tell any more what it contains: those requests are left to
 time out, and their clients are told that the outcome is unknown.
+
+But a command that goes by the clock of the leader under which it was made is never proposed in a
+later term: the end of a key is an end by that clock only. It is given back as Overtaken.
 """
 
 import asyncio
@@ -24,10 +27,12 @@ from typing import Final, NamedTuple, TypeVar
 from pyetcd.cluster import RequestIds
 from pyetcd.command import (
     Command,
+    Overtaken,
     decode,
     decode_member_change,
     encode,
     encode_member_change,
+    is_of_its_time,
     make_request,
     request_id_of,
 )
@@ -154,7 +159,7 @@ class Pending:
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
         cluster did not answer in time: then it may or may not happen later. Of a full disk it is
         told at once, and nothing has happened or will. A request that has waited before, or is
-        proposed again after AuthChanged, says by `last_sweep` when its time is over.
+        made anew after Overtaken, says by `last_sweep` when its time is over.
         """
         if self._ended is not None:
             self._loop.call_soon(done, self._ended)
@@ -167,7 +172,8 @@ class Pending:
         term = self._offer(NORMAL, data)
         last_sweep = last_sweep or self.last_sweep()
         request = make_request(request_id, now, command, auth_revision)
-        self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term, request)
+        made_in = self._node.core.term
+        self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term, made_in, request)
 
     def propose_change(self, make: Callable[[int], ConfigChange], done: Done) -> None:
         """The same for a membership change, which `make` makes for a request id."""
@@ -178,7 +184,8 @@ class Pending:
         data = encode_change(make(request_id))
         term = self._offer(CONFIG, data)
         last_sweep = self.last_sweep()
-        self._waiters[request_id] = Waiter(done, last_sweep, CONFIG, data, term)
+        made_in = self._node.core.term
+        self._waiters[request_id] = Waiter(done, last_sweep, CONFIG, data, term, made_in)
 
     def read_index(self, done: ReadDone) -> None:
         """Call `done` when the store holds all that any member has acknowledged before now."""
@@ -208,6 +215,9 @@ class Pending:
         lost = [request_id for request_id, waiter in waiters.items() if waiter.term < term]
         for request_id in lost:
             waiter = waiters.pop(request_id)
+            if _is_overtaken(waiter, term):
+                waiter.done(Overtaken(waiter.last_sweep))
+                continue
             again = self._ids.next()
             waiter.data = _with_request_id(waiter.kind, waiter.data, again)
             waiter.request = None
@@ -279,7 +289,12 @@ class Pending:
         for kind, data in held:
             request_id = _request_id(kind, data)
             waiter = self._waiters.get(request_id)
-            if waiter is not None:  # else it was given up
+            if waiter is None:
+                continue  # it was given up
+            if _is_overtaken(waiter, self._node.core.term):
+                del self._waiters[request_id]
+                waiter.done(Overtaken(waiter.last_sweep))
+            else:
                 waiter.term = self._offer(kind, data)
 
     def _confirm_read(self, request_id: int) -> None:
@@ -338,6 +353,15 @@ def _take_due(waiting: dict[int, W], sweep: int) -> list[W]:
     """Remove and return those whose time is up by this sweep."""
     due = [request_id for request_id, it in waiting.items() if it.last_sweep <= sweep]
     return [waiting.pop(request_id) for request_id in due]
+
+
+def _is_overtaken(waiter: Waiter, term: int) -> bool:
+    """Whether a proposal that is in no log must not be made again in this term."""
+    return (
+        waiter.kind == NORMAL
+        and waiter.made_in != term
+        and is_of_its_time(decode(waiter.data).command)
+    )
 
 
 def _request_id(kind: int, data: bytes) -> int:

@@ -187,10 +187,10 @@ class Server:
         """Have a command applied by all members, then call `done` with its result.
 
         `done` gets the store's event, the error it was refused with, or RaftInternal when the
-        cluster did not answer in time: then it may or may not happen later. It gets AuthChanged if
-        what permits the command, which is to be checked right before, does not do so any more when
-        its turn comes. Proposed again, it is given up at the `last_sweep` that AuthChanged has, as
-        is who has waited for `learn_time` at the one which that returned.
+        cluster did not answer in time: then it may or may not happen later. It gets Overtaken if
+        what permits the command, or the time, both of which are to be looked at right before, has
+        changed when its turn comes. Made anew, it is given up at the `last_sweep` that Overtaken
+        has, as is who has waited for `learn_time` at the one which that returned.
         """
         self._pending.propose(command, done, self.auth.revision_in_force, last_sweep)
 
@@ -398,9 +398,9 @@ class Server:
         """See `pyetcd.server.apply.Observer`."""
         self.timekeeper.on_time_asked(member_id, time, known)
 
-    def on_time_told(self, time: int) -> None:
+    def on_time_told(self, time: int, term: int) -> None:
         """See `pyetcd.server.apply.Observer`."""
-        self.timekeeper.on_time_told(time)
+        self.timekeeper.on_time_told(time, term)
 
     def on_rejected(self, rejected: Rejected) -> None:
         """See `pyetcd.server.apply.Observer`."""
@@ -408,8 +408,8 @@ class Server:
 
     def on_term_began(self, term: int) -> None:
         """See `pyetcd.server.apply.Observer`."""
+        self.timekeeper.on_term_began(term)
         self._pending.term_began(term)
-        self.timekeeper.on_term_began()
         # Only from here on a leader knows all that was committed before it, a version included.
         if self.is_leader and self.cluster.version is None:
             # Every member of this build speaks one version: there is nobody to ask.

@@ -15,7 +15,7 @@ import logging
 from functools import partial
 from typing import Final
 
-from pyetcd.command import AskTime, Sync, TellTime, encode
+from pyetcd.command import AskTime, Overtaken, Sync, TellTime, encode
 from pyetcd.errors import EtcdError, RaftInternal
 from pyetcd.server.apply import Applier, Result
 from pyetcd.server.clock import SECOND, ClusterClock
@@ -78,6 +78,8 @@ class Timekeeper:
         self._waiting: list[tuple[int, ReadDone]] = []
         # What the wall clocks of members showed, in this term, if nobody has known the time.
         self._walls: dict[int, int] = {}
+        # The term whose leader's clock is followed.
+        self._term = 0
         self._stopping = False
 
     def attach(self, node: RaftNode) -> None:
@@ -106,6 +108,9 @@ class Timekeeper:
             return False
         if self._leads:
             return True
+        if self._term != self._node.core.term:
+            # Nobody can tell how the clock of the next leader will differ from this one's.
+            return False
         age = clock.measured_seconds_ago()
         if age > STALE_SECONDS:
             self._ask()
@@ -145,6 +150,9 @@ class Timekeeper:
             if not self._clock.known:
                 # A leader that does not know the time, either, may need to hear from us.
                 self._loop.call_later(ANSWER_SECONDS, self._ask_again, question)
+        elif isinstance(result, Overtaken):
+            # Whoever leads now is asked anew.
+            self._asked_at = -1
         else:
             self._is_read = True
 
@@ -181,10 +189,10 @@ class Timekeeper:
             self._asked_at = -1
             self._ask()
 
-    def on_term_began(self) -> None:
+    def on_term_began(self, term: int) -> None:
         """All that was committed before this term is applied; if we lead, we have the clock."""
-        if not self._leads:
-            self._clock.begin_term()
+        if not self._leads or term != self._node.core.term:
+            self._follow(term)
             return
         self._walls.clear()
         if self._clock.known:
@@ -205,10 +213,18 @@ class Timekeeper:
         if self._clock.known:
             self._tell_soon()
 
-    def on_time_told(self, time: int) -> None:
-        """A leader has told the time."""
-        if self._leads and self._clock.known:
+    def _follow(self, term: int) -> None:
+        """Go by the clock of this term's leader."""
+        if term > self._term:
+            self._term = term
+            self._clock.begin_term()
+
+    def on_time_told(self, time: int, term: int) -> None:
+        """The leader of this term has told the time."""
+        if self._leads and term == self._node.core.term:
             return
+        # The term's first entry may have been in a snapshot.
+        self._follow(term)
         self._clock.hear(time)
         if self._asked_at >= 0 and self._is_read:
             self._clock.measure(time, self._asked_at)

@@ -47,7 +47,7 @@ PROPOSALS: Final = (
     mutant(
         "M26b",
         "nobody gives up who has waited too long",
-        (PENDING + "_sweep", "_take_due(self._waiters, self._sweeps)", "()"),
+        (PENDING + "_sweep", "_take_due(self._waiters, self.sweeps)", "()"),
         killer=PYETCD,
     ),
     mutant(

@@ -88,6 +88,19 @@ STORE: Final = (
         killer="tests/pyetcd/server/test_timekeeper.py",
     ),
     mutant(
+        "M52l",
+        "what was measured of a leader's clock counts for the next one's",
+        (CLOCK + "begin_term", "self._measured_at = -1", "pass"),
+        (TIMEKEEPER + "knows_time", "self._term != self._node.core.term", "False"),
+        killer="tests/pyetcd/server/test_timekeeper.py",
+    ),
+    mutant(
+        "M52m",
+        "the end of a key that the last leader's clock gave is proposed to the next",
+        ("pyetcd.server.pending:_is_overtaken", "waiter.made_in != term", "False"),
+        killer="tests/pyetcd/server/test_overtaken.py",
+    ),
+    mutant(
         "M53",
         "a refresh tells the watchers",
         (STORE_CLASS + "_commit", "if event.refresh:", "if False:"),

@@ -113,7 +113,7 @@ class AuthWorld:
         proposals, self.proposals = self.proposals, []
         for command, done, revision in proposals:
             request_id = len(self.world.entries) + 1000
-            waiter = Waiter(done, 1, NORMAL, b"", 1)
+            waiter = Waiter(done, 1, NORMAL, b"", 1, 1)
             self.world.applier.waiters[request_id] = waiter
             data = encode(request_id, NOW, command, revision)
             self.world.applier.apply([self.world.entry(NORMAL, data)])

@@ -65,7 +65,7 @@ class DirectServer:
             self.apply(command, done)
 
     def apply(self, command: Command, done: Done) -> None:
-        self.applier.waiters[1] = Waiter(done, 0, NORMAL, b"", 0)
+        self.applier.waiters[1] = Waiter(done, 0, NORMAL, b"", 0, 0)
         data = encode(1, self.time, command)
         self.applier.apply([Entry(self.raft_index + 1, self.term, NORMAL, data)])
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyetcd.auth import AuthChanged
 from pyetcd.command import (
     Command,
     CompareAndDelete,
@@ -18,6 +17,7 @@ from pyetcd.command import (
     Delete,
     DeleteRole,
     EnableAuth,
+    Overtaken,
     Set,
     Update,
     ttl_expiration,
@@ -326,7 +326,7 @@ def test_write_is_tried_again_when_permissions_have_changed(method: str, status:
     client.server.holds = True
     wire = client.begin(method, target)
     command, done = client.server.held.pop()
-    done(AuthChanged(last_sweep=7))
+    done(Overtaken(last_sweep=7))
     assert client.server.last_sweep == 7, "it has no more time than at first"
     ((again, done),) = client.server.held
     assert again == command

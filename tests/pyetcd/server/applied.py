@@ -26,6 +26,8 @@ from raft import (
 # 2016-01-26, in nanoseconds since the epoch.
 NOW = 1_453_748_462_000_000_000
 SECOND = 1_000_000_000
+# Of all entries.
+TERM = 3
 FIRST = Member(0xA, "", ("http://a:2380",))
 OTHER = Member(0xB, "", ("http://b:2380",))
 META = SnapshotMeta(50, 4, Configuration(voters=(0xA,)))
@@ -58,8 +60,8 @@ class Notes:
     def on_time_asked(self, member_id: int, time: int, known: bool) -> None:
         self.told.append(("question", member_id, time, known))
 
-    def on_time_told(self, time: int) -> None:
-        self.told.append(("time", time))
+    def on_time_told(self, time: int, term: int) -> None:
+        self.told.append(("time", time, term))
 
     def on_applied(self) -> None:
         self.told.append(("applied",))
@@ -91,13 +93,13 @@ class World:
     def wait(self, request_id: int) -> list[Result]:
         """Wait for a request; the list gets its results."""
         results: list[Result] = []
-        waiter = Waiter(results.append, 1, NORMAL, b"", 1)
+        waiter = Waiter(results.append, 1, NORMAL, b"", 1, 1)
         self.applier.waiters[request_id] = waiter
         return results
 
     def entry(self, kind: int, data: bytes) -> Entry:
         """The next entry of the log."""
-        self.entries.append(Entry(len(self.entries) + 1, 3, kind, data))
+        self.entries.append(Entry(len(self.entries) + 1, TERM, kind, data))
         return self.entries[-1]
 
     def run(self, command: Command, now: int = NOW) -> Result:

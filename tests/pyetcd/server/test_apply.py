@@ -36,7 +36,7 @@ from raft import (
     Configuration,
     Rejected,
 )
-from tests.pyetcd.server.applied import FIRST, META, NOW, OTHER, SECOND, World
+from tests.pyetcd.server.applied import FIRST, META, NOW, OTHER, SECOND, TERM, World
 
 # ------------------------------------------------------------------------------------ commands
 
@@ -206,7 +206,7 @@ def test_waiter_sees_the_store_as_of_its_own_entry():
     seen: list[int] = []
     for request_id in (1, 2):
         world.applier.waiters[request_id] = Waiter(
-            lambda _: seen.append(world.applier.raft_index), 1, NORMAL, b"", 1
+            lambda _: seen.append(world.applier.raft_index), 1, NORMAL, b"", 1, 1
         )
     entries = [
         world.entry(NORMAL, encode(request_id, NOW, Delete("/none", False, False)))
@@ -323,7 +323,11 @@ def test_time_never_goes_back_and_is_part_of_the_state():
     world.run(AskTime(0xB, NOW, known=True))
     assert world.applier.time == NOW
     told = [it for it in world.notes.told if it[0] in ("time", "question")]
-    assert told == [("time", NOW), ("time", NOW - SECOND), ("question", 0xB, NOW, True)]
+    assert told == [
+        ("time", NOW, TERM),
+        ("time", NOW - SECOND, TERM),
+        ("question", 0xB, NOW, True),
+    ]
     other = World()
     other.applier.restore(META, world.applier.capture())
     assert other.applier.time == NOW

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyetcd.auth import AuthChanged, AuthError, Written
+from pyetcd.auth import AuthError, Written
 from pyetcd.cluster import IdExists, IdNotFound, IdRemoved, Member, PeerUrlExists
 from pyetcd.command import (
     CreateRole,
@@ -11,6 +11,7 @@ from pyetcd.command import (
     DeleteUser,
     DisableAuth,
     EnableAuth,
+    Overtaken,
     Publish,
     Set,
     SetVersion,
@@ -178,7 +179,7 @@ def test_write_needs_the_permission_of_the_state_it_is_applied_in(permitted_in: 
     data = encode(7, NOW, Set("/a", "1", False, 0, False), revision)
     world.applier.apply([world.entry(NORMAL, data)])
     (result,) = results
-    assert isinstance(result, Event if is_done else AuthChanged)
+    assert isinstance(result, Event if is_done else Overtaken)
 
 
 def test_member_itself_needs_no_permission():

@@ -112,6 +112,22 @@ def test_slow_answer_does_not_spoil_a_good_measurement():
     assert 0 <= late <= SECOND // 100 + 11 * SECOND // DRIFT
 
 
+def test_new_leaders_clock_is_measured_anew():
+    """It may be ahead of the last one's: it went by wall clocks, since none could tell it more."""
+    machine = Machine()
+    for told, term_begins in ((EPOCH, False), (EPOCH + 2 * SECOND, True)):
+        if term_begins:
+            machine.clock.begin_term()
+            assert machine.clock.measured_seconds_ago() == float("inf")
+        asked_at = machine.clock.monotonic()
+        # So long that what is heard lies behind what was measured.
+        pass_time(3 * SECOND, machine)
+        machine.clock.hear(told)
+        machine.clock.measure(told, asked_at)
+    assert machine.clock.earliest() == EPOCH + 2 * SECOND
+    assert machine.clock.now() == EPOCH + 5 * SECOND
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_bounds_hold_for_followers_of_any_wall_clock(seed: int):
     """With latencies at random; one takes over in the end and is not ahead."""

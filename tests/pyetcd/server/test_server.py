@@ -5,8 +5,7 @@ import logging
 
 import pytest
 
-from pyetcd.auth import AuthChanged
-from pyetcd.command import Publish, Set, SetVersion
+from pyetcd.command import Overtaken, Publish, Set, SetVersion
 from pyetcd.errors import RaftInternal
 from pyetcd.server.pending import SWEEP_SECONDS
 from pyetcd.server.server import (
@@ -269,7 +268,7 @@ async def test_proposal_that_is_asked_again_is_given_up_at_its_old_time():
         world.server.auth.revision_in_force = revision
         world.commit()
         changed = results.pop()
-        assert isinstance(changed, AuthChanged)
+        assert isinstance(changed, Overtaken)
         world.server.propose(command, results.append, changed.last_sweep)
         assert results == []
     await asyncio.sleep(world.config.request_timeout_seconds / 3 + SWEEP_SECONDS)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pyetcd.command import AskTime, Set, Sync, TellTime
+from pyetcd.command import AskTime, Set, Sync, TellTime, encode
 from pyetcd.errors import RaftInternal
 from pyetcd.server.timekeeper import (
     ANSWER_SECONDS,
@@ -14,6 +14,7 @@ from pyetcd.server.timekeeper import (
     TELL_SECONDS,
     TOO_OLD_SECONDS,
 )
+from raft import NORMAL, Entry
 from tests.pyetcd.server.fakes import OTHERS, OWN, World, turn
 from tests.virtual_time import virtual
 
@@ -33,7 +34,7 @@ def ask(world: World) -> list[object]:
 def tell(world: World, time: int) -> None:
     """Let the leader, another member, have told it."""
     world.server.applier.time = max(world.server.applier.time, time)
-    world.server.on_time_told(time)
+    world.server.on_time_told(time, world.node.core.term)
 
 
 def following(wrong: int = 0) -> World:
@@ -158,6 +159,66 @@ async def test_answer_to_another_leaders_question_does_not_count():
     world.commit_time()
     tell(world, world.now())
     assert world.server.knows_time()
+
+
+@virtual
+async def test_clock_of_another_leader_is_unknown_until_it_is_asked():
+    """It may be ahead by any time: a TTL waits, also while nobody leads in the next term."""
+    world = following()
+    world.commit_time()
+    tell(world, world.now())
+    assert world.server.knows_time()
+    world.lead(0)
+    assert not world.server.knows_time()
+    world.lead(OTHERS[1])
+    assert not world.server.knows_time()
+    world.begin_term()
+    assert not world.server.knows_time()
+    results = ask(world)
+    world.commit_time()
+    tell(world, world.now() + HOUR)
+    assert results == [None]
+    assert world.server.knows_time()
+    assert world.server.now() == world.now() + HOUR
+
+
+@virtual
+async def test_term_whose_beginning_was_in_a_snapshot_is_noticed_when_the_time_is_told():
+    """Else nobody could set a TTL here until the next term."""
+    world = following()
+    world.commit_time()
+    assert not world.server.knows_time()
+    tell(world, world.now())
+    assert world.server.knows_time()
+
+
+@virtual
+async def test_question_to_a_leader_that_is_gone_is_not_put_to_the_next():
+    """It would say what time it was then. The next one is asked by itself."""
+    world = following()
+    world.node.about_time.clear()
+    world.lead(OTHERS[1])
+    asked = world.about_time()
+    world.begin_term()
+    assert world.about_time() == asked
+    assert [type(it) for it in asked] == [AskTime]
+    world.commit_time()
+    tell(world, world.now())
+    assert world.server.knows_time()
+
+
+@virtual
+async def test_leader_hears_what_its_predecessor_has_told():
+    """Which is applied when it leads already; what it has heard before is of a leader before."""
+    world = following()
+    world.commit_time()
+    tell(world, world.now() + HOUR)
+    told = encode(0, 0, TellTime(world.now()))
+    term = world.node.core.term
+    world.lead(OWN, term + 2)
+    world.server.applier.apply([Entry(9, term + 1, NORMAL, told)])
+    world.begin_term()
+    assert world.server.now() == world.now()
 
 
 @virtual

@@ -121,12 +121,14 @@ class Simulation:
         leader = self._leader()
         others = [it for it in leader.core.configuration.voters if it != leader.server_id]
         if others:
-            transferee = self.cluster.find(others[-1])
-            assert transferee is not None, f"{others[-1]:x} does not run"
-            self.cluster.transfer(leader, transferee.server_id)
+            transferee, term = others[-1], leader.core.term
+            assert self.cluster.find(transferee) is not None, f"{transferee:x} does not run"
+            self.cluster.transfer(leader, transferee)
             self.world.clock.run_until(self.world.clock.now + self.world.options.election_us)
-            if transferee.core.role != "leader" and self._is_protected():
-                raise Stuck(f"{transferee.server_id:x} was not handed the leadership")
+            # It may have left since, if somebody had asked for that before.
+            later = [who for led, who in self.world.facts.leaders.items() if led > term]
+            if transferee not in later and self._is_protected():
+                raise Stuck(f"{transferee:x} was not handed the leadership")
 
     def _is_protected(self) -> bool:
         """Whether no server that has left can depose the leader."""

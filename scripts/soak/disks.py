@@ -19,6 +19,8 @@ CRITICAL: Final = " C | "
 # What fills the log: some hundreds of them, in few keys.
 FILLER: Final = "x" * 60_000
 FILLERS: Final = 4
+# How long that may take on a busy machine.
+FILL_SECONDS: Final = 150.0
 
 
 async def slow_flushes(scene: Scene) -> None:
@@ -92,7 +94,7 @@ async def _fill(scene: Scene, members: list[Member], least: int) -> list[Member]
         filled[:] = [member for member in members if await _says_no_room(member)]
         return len(filled) >= least
 
-    await scene.cluster.until(have_no_room, "the disks to be full")
+    await scene.cluster.until(have_no_room, "the disks to be full", FILL_SECONDS)
     return filled
 
 

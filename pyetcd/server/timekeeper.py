@@ -78,8 +78,9 @@ class Timekeeper:
         self._waiting: list[tuple[int, ReadDone]] = []
         # What the wall clocks of members showed, in this term, if nobody has known the time.
         self._walls: dict[int, int] = {}
-        # The term whose leader's clock is followed.
+        # The term whose leader's clock is followed, and the one in which ours is the cluster's.
         self._term = 0
+        self._office_term = 0
         self._stopping = False
 
     def attach(self, node: RaftNode) -> None:
@@ -95,9 +96,14 @@ class Timekeeper:
         self._answer_all(RaftInternal("etcdserver: server stopped"))
 
     @property
-    def _leads(self) -> bool:
+    def _is_elected(self) -> bool:
         node = self._node
         return node.leadership.role == "leader" and node.core.leader == self._member_id
+
+    @property
+    def _leads(self) -> bool:
+        """Whether our clock is the cluster's: not before all that others have told is heard."""
+        return self._office_term == self._node.core.term and self._is_elected
 
     # -------------------------------------------------------------------------- for those who ask
 
@@ -119,7 +125,7 @@ class Timekeeper:
     def learn(self, done: ReadDone, last_sweep: int) -> None:
         """Call `done` when the time is known, or with what has gone wrong by `last_sweep`."""
         self._waiting.append((last_sweep, done))
-        if not self._leads:
+        if not self._is_elected:
             self._ask()
         if self._sweep_timer is None:
             self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -168,7 +174,7 @@ class Timekeeper:
         for done in late:
             done(RaftInternal("etcdserver: request timed out"))
         if self._waiting and not self._stopping:
-            if not self._leads:
+            if not self._is_elected:
                 self._ask()
             self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -183,7 +189,6 @@ class Timekeeper:
         """There is a leader: ask it for the time. Its words come before it may remove anything."""
         if leadership.role == "leader":
             self._syncing = False
-            self.arm_sync()
         elif leadership.leader:
             # Not the answer of the one before, nor a question that had to wait for this one.
             self._asked_at = -1
@@ -191,9 +196,10 @@ class Timekeeper:
 
     def on_term_began(self, term: int) -> None:
         """All that was committed before this term is applied; if we lead, we have the clock."""
-        if not self._leads or term != self._node.core.term:
+        if not self._is_elected or term != self._node.core.term:
             self._follow(term)
             return
+        self._office_term = term
         self._walls.clear()
         if self._clock.known:
             self._take_office()
@@ -221,7 +227,7 @@ class Timekeeper:
 
     def on_time_told(self, time: int, term: int) -> None:
         """The leader of this term has told the time."""
-        if self._leads and term == self._node.core.term:
+        if self._leads:
             return
         # The term's first entry may have been in a snapshot.
         self._follow(term)

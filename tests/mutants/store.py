@@ -101,6 +101,12 @@ STORE: Final = (
         killer="tests/pyetcd/server/test_overtaken.py",
     ),
     mutant(
+        "M52n",
+        "a member that is elected goes by its clock before it has heard what others have told",
+        (TIMEKEEPER + "_leads", "self._office_term == self._node.core.term and ", ""),
+        killer="tests/pyetcd/server/test_timekeeper.py",
+    ),
+    mutant(
         "M53",
         "a refresh tells the watchers",
         (STORE_CLASS + "_commit", "if event.refresh:", "if False:"),

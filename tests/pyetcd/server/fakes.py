@@ -206,6 +206,10 @@ class World:
             self.server.clock.set(self.now(), by_walls=False)
         self.server.attach_transport(self.transport)
         self.server.attach_node(self.node)
+        if knows_time:
+            # As if the first entry of its term had been applied long ago.
+            self.server.timekeeper.on_term_began(self.node.core.term)
+            self.node.about_time.clear()
         if started:
             self.server.start()
             self.commit()

@@ -109,6 +109,7 @@ async def test_follower_expires_nothing():
     await asyncio.sleep(60)
     assert world.commands() == []
     world.lead(OWN)
+    world.begin_term()
     await asyncio.sleep(0)
     await asyncio.sleep(SYNC_SECONDS)
     assert [type(it) for it in world.commands()] == [Sync]

@@ -300,6 +300,29 @@ async def test_leader_that_knows_no_time_believes_who_does():
 
 
 @virtual
+async def test_elected_member_tells_and_removes_nothing_until_its_first_entry_is_applied():
+    """What its predecessors have told comes before, and questions to them are answered no more."""
+    world = World()
+    world.propose(Set("/t", "v", False, world.now() + SECOND, False))
+    world.commit()
+    world.lead(OTHERS[0])
+    world.begin_term()
+    world.lead(OWN)
+    world.node.about_time.clear()
+    world.server.on_time_asked(OTHERS[1], world.now() + HOUR, known=True)
+    results = ask(world)
+    await asyncio.sleep(2)
+    assert (world.about_time(), world.commands(), results) == ([], [], [])
+    assert not world.server.knows_time()
+    world.begin_term()
+    assert results == [None]
+    assert world.server.knows_time()
+    assert world.about_time() == [TellTime(world.now())]
+    await asyncio.sleep(SYNC_SECONDS)
+    assert [type(it) for it in world.commands()] == [Sync]
+
+
+@virtual
 async def test_leader_that_is_elected_again_goes_on_from_its_successors_clock():
     """Which was behind its own; keys were given their ends by that meanwhile."""
     world = World()

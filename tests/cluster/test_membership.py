@@ -165,7 +165,8 @@ def test_members_that_remove_each_other_are_both_answered_at_once(tmp_path: Path
             thread.join()
         assert max(seconds for _, seconds in answers.values()) < 1
         statuses = [answers[member][0] for member in pair]
-        assert sorted(statuses) in ([204, 204], [204, 500])
+        # 409 is for the last member, which may not be removed: of two, who is left.
+        assert sorted(statuses) in ([204, 204], [204, 500], *([[204, 409]] if size == 2 else []))
         left = [member for member in cluster.members if member not in pair]
         for asked, removed in (pair, pair[::-1]):
             if answers[asked][0] == 204:

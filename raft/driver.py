@@ -145,7 +145,8 @@ class Driver:
         if ready.messages:
             self._transport.send(ready.messages)
         if ready.write is not None:
-            self._storage.write(ready.write, partial(self._written, ready.write))
+            if self._storage.write(ready.write, partial(self._written, ready.write)):
+                self._confirm(ready.write)
         if ready.restore is not None:
             self._restore(ready.restore)
         if ready.committed:
@@ -160,6 +161,10 @@ class Driver:
             self._machine.reject(rejected)
 
     def _written(self, write: Write) -> None:
+        self._confirm(write)
+        self.pump()
+
+    def _confirm(self, write: Write) -> None:
         core = self.core
         core.written(write)
         own = core.server_id
@@ -171,7 +176,6 @@ class Driver:
                 others.append(envelope)
         if others:
             self._transport.send(others)
-        self.pump()
 
     def _apply(self, entries: list[Entry]) -> None:
         first = 0

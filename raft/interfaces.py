@@ -100,10 +100,10 @@ class Recovered:
 class Storage(Protocol):
     """The disk, as the driver sees it. `done` is called later, never from inside the call."""
 
-    def write(self, write: Write, done: Callable[[], None]) -> None:
-        """Make `write` durable, then call `done`. One at a time; a failure ends the process.
+    def write(self, write: Write, done: Callable[[], None]) -> bool:
+        """Make `write` durable, then call `done`; or return True, if it is durable already.
 
-        While the disk is full it waits.
+        One at a time; a failure ends the process. While the disk is full it waits.
         """
 
     def save_snapshot(

@@ -33,6 +33,10 @@ from raft.storage import DiskStorage
 
 log = logging.getLogger(__name__)
 
+# How long the loop waits for a write, unless the last one took longer. While it runs, the log's
+# thread has to win the interpreter from it, twice for each write: that takes longer than a quick
+# disk. And it is so short that nobody notices when a disk is slow, or hangs.
+PATIENCE_SECONDS = 0.0005
 # How often a full disk is asked whether there is room.
 ROOM_SECONDS = 1.0
 
@@ -65,15 +69,33 @@ class DiskThread:
         self._loop = loop
         self._die = die
         self._lack_room = lack_room
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Callable[[], None]] | None] = (
+        self._jobs: queue.SimpleQueue[tuple[Job, Job, threading.Lock | None] | None] = (
             queue.SimpleQueue()
         )
+        # Released by the thread when a job is done for which the loop waits.
+        self._finished = threading.Lock()
+        self._finished.acquire()
         self._worker = threading.Thread(target=self._run, name=name, daemon=True)
         self._worker.start()
 
-    def submit(self, job: Callable[[], None], done: Callable[[], None]) -> None:
+    def submit(self, job: Job, done: Job) -> None:
         """Run `job` in the thread, then `done` in the loop."""
-        self._jobs.put((job, done))
+        self._jobs.put((job, done, None))
+
+    def run(self, job: Job, done: Job, seconds: float) -> bool:
+        """Run `job` in the thread and wait for it; True if it has ended within so many seconds.
+
+        If it has not, this is as `submit`.
+        """
+        # Whoever gets it first decides: we that it takes too long, or the thread that it does not.
+        decision = threading.Lock()
+        self._jobs.put((job, done, decision))
+        if self._finished.acquire(timeout=seconds):
+            return True
+        if decision.acquire(blocking=False):
+            return False
+        self._finished.acquire()
+        return True
 
     def stop(self) -> None:
         """Finish what was submitted, then end. Blocks until then."""
@@ -85,14 +107,17 @@ class DiskThread:
             task = self._jobs.get()
             if task is None:
                 return
-            job, done = task
+            job, done, decision = task
             try:
                 job()
             except BaseException as error:
                 if self._lack_room is None or not isinstance(error, NoRoom):
                     self._die(error)
                     return
-                done = partial(self._lack_room, job, done)
+                done, decision = partial(self._lack_room, job, done), None
+            if decision is not None and decision.acquire(blocking=False):
+                self._finished.release()
+                continue
             try:
                 self._loop.call_soon_threadsafe(done)
             except RuntimeError:
@@ -128,6 +153,8 @@ class LoopStorage:
         self.durations = DiskDurations()
         self._on_filled = on_filled
         self._is_full = False
+        # The last write took no longer than the loop may wait.
+        self._is_quick = True
         # A write waits for room.
         self._is_stuck = False
         # Looked for in the log's thread: what came of it, and when to look again.
@@ -143,12 +170,16 @@ class LoopStorage:
         self._saving: asyncio.Task[None] | None = None
         self._stopping = False
 
-    def write(self, write: Write, done: Callable[[], None]) -> None:
+    def write(self, write: Write, done: Callable[[], None]) -> bool:
         """See `raft.interfaces.Storage`."""
-        self._wal_thread.submit(partial(self._write_blocking, write), partial(self._enter, done))
+        job, done = partial(self._write_blocking, write), partial(self._enter, done)
+        if self._is_quick and write.snapshot is None:
+            return self._wal_thread.run(job, done, PATIENCE_SECONDS)
+        self._wal_thread.submit(job, done)
         if write.snapshot is not None:
             # The leader's snapshot has made all that was here before it superfluous.
             self._wal_thread.submit(partial(self._disk.release, write.snapshot), _nothing)
+        return False
 
     def save_snapshot(
         self,
@@ -181,6 +212,7 @@ class LoopStorage:
         self._disk.write_blocking(write)
         ended = time.perf_counter()
         self.durations.writes.add(ended - started)
+        self._is_quick = ended - started < PATIENCE_SECONDS
         self._is_stuck = False
         if self._disk.wants_room and (ended >= self._next_look or self._disk.is_short):
             self._wal_thread.submit(self._make_room, self._room_known)

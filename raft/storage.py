@@ -217,10 +217,11 @@ class MemoryStorage:
         # What was asked for and is not durable, in order: how to make it so, and whom to tell.
         self._pending: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()
 
-    def write(self, write: Write, done: Callable[[], None]) -> None:
+    def write(self, write: Write, done: Callable[[], None]) -> bool:
         """See `raft.interfaces.Storage`."""
         batch = Batch(write.snapshot, list(write.entries), write.hard_state)
         self._pending.append((lambda: self._image.replay(batch), done))
+        return False
 
     def save_snapshot(
         self,

@@ -59,12 +59,16 @@ class TimedStorage:
         self._is_stuck = False
         self._is_waiting = False
 
-    def write(self, write: Write, done: Done) -> None:
-        """See `raft.interfaces.Storage`."""
+    def write(self, write: Write, done: Done) -> bool:
+        """See `raft.interfaces.Storage`: a disk that takes no time is waited for."""
         self._threads.begin_write(write)
         self.writing = write
         threads = self._threads
-        threads.later(threads.draw_write_us(), lambda: self._finish(write, done))
+        write_us = threads.draw_write_us()
+        if write_us == 0:
+            return self._try_to_write(write, done)
+        threads.later(write_us, lambda: self._finish(write, done))
+        return False
 
     def save_snapshot(
         self, meta: SnapshotMeta, chunks: Iterator[bytes], done: Done, given_up: Done
@@ -77,6 +81,12 @@ class TimedStorage:
         return self.disk.read_snapshot(meta)
 
     def _finish(self, write: Write, done: Done) -> None:
+        if self._try_to_write(write, done):
+            # The machine may fail between the flush and whoever waits for it.
+            self._threads.later(0, lambda: self._threads.enter(done))
+
+    def _try_to_write(self, write: Write, done: Done) -> bool:
+        """Write, or try again later, and then call `done`, if there is no room."""
         threads = self._threads
         try:
             self.disk.write_blocking(write)
@@ -84,14 +94,13 @@ class TimedStorage:
             self._is_stuck = True
             threads.later(0, self._look_for_room)
             threads.later(ROOM_US, lambda: self._finish(write, done))
-            return
+            return False
         self._is_stuck = False
         self.writing = None
         threads.end_write(write)
         if self.disk.wants_room:
             threads.later(0, self._look_for_room)
-        # The machine may fail between the flush and whoever waits for it.
-        threads.later(0, lambda: threads.enter(done))
+        return True
 
     def _look_for_room(self) -> None:
         full = not self.disk.make_room() or self._is_stuck

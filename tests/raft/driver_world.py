@@ -50,6 +50,8 @@ class World:
         self.notes: list[tuple[object, ...]] = []
         self.messages: list[Envelope] = []
         self.voids_changes = False
+        # Writes are durable at once.
+        self.is_quick = False
         # While set, our own snapshots wait in `saves` and not in line with the writes.
         self.saves: list[object] = []
         self.disk = MemoryStorage()
@@ -70,14 +72,16 @@ class World:
 
     # ---- raft.interfaces.Storage
 
-    def write(self, write: Write, done) -> None:
+    def write(self, write: Write, done) -> bool:
         self.notes.append(("write", [entry.index for entry in write.entries]))
 
         def finished() -> None:
             self.notes.append(("durable",))
-            done()
+            if not self.is_quick:
+                done()
 
         self.disk.write(write, finished)
+        return self.is_quick and self.disk.complete()
 
     def save_snapshot(self, meta: SnapshotMeta, chunks: Iterator[bytes], done, given_up) -> None:
         self.notes.append(("save", meta.index))

@@ -97,6 +97,33 @@ def test_proposals_that_arrive_during_a_write_share_the_next():
     assert world.did("apply") == [("apply", [3]), ("apply", [4, 5, 6])]
 
 
+def test_quick_disk_is_waited_for():
+    """Then the acknowledgement leaves before the state machine gets what was committed before."""
+    world = World(1, 2, 3).follow()
+    world.receive(2, append(world, entry(2)))
+    world.complete()
+    world.notes.clear()
+    world.is_quick = True
+    world.receive(2, append(world, entry(3), commit=2))
+    assert world.notes == [
+        *(("write", [3]), ("durable",), ("send", ["AppendResponse"]), ("apply", [2])),
+    ]
+    world.receive(2, append(world, entry(4), commit=3))
+    assert world.did("apply") == [("apply", [2]), ("apply", [3])]
+
+
+def test_single_leader_with_a_quick_disk_commits_at_once():
+    """By the same path as with any disk."""
+    world = World(1).lead()
+    world.is_quick = True
+    world.propose()
+    world.propose()
+    assert world.notes == [
+        *(("write", [3]), ("durable",), ("apply", [3])),
+        *(("write", [4]), ("durable",), ("apply", [4])),
+    ]
+
+
 def test_rejected_proposals_reach_the_state_machine():
     """They were passed on, and came back."""
     world = World(1, 2, 3).follow()

@@ -19,7 +19,6 @@ from raft import (
     Stopped,
 )
 from raft.messages import Heartbeat, InstallSnapshot, PreVote, Propose, ProposeReject
-from raft.node import DiskThread
 from tests.raft.node_world import TICK_SECONDS, ShiftedLoop, World
 from tests.virtual_time import no_loose_errors
 
@@ -425,15 +424,3 @@ async def test_bug_is_our_death(tmp_path: Path, where: str):
         world.node.receive([Envelope(2, 1, 9, Heartbeat(0, 0))])
     assert str(await world.dies()) == "a bug"
     await world.node.stop()
-
-
-def test_disk_thread_of_a_closed_loop_ends():
-    """Nobody waits for the answer any more, and nobody dies of it."""
-    loop = asyncio.new_event_loop()
-    loop.close()
-    deaths: list[BaseException] = []
-    done: list[int] = []
-    thread = DiskThread(loop, "test", deaths.append)
-    thread.submit(lambda: done.append(1), lambda: None)
-    thread.stop()
-    assert (done, deaths) == ([1], [])

@@ -144,12 +144,15 @@ class LoopStorage:
         loop: asyncio.AbstractEventLoop,
         die: Die,
         enter: Enter,
+        watch: Callable[[], None],
         on_filled: Callable[[bool], None],
     ) -> None:
         """What is to be called when the disk has done something goes through `enter`.
 
+        `watch` is called before each write, after which what it holds may be applied at once.
         `on_filled` is told when the disk begins to lack room for the log, and when that is over.
         """
+        self._watch = watch
         self.durations = DiskDurations()
         self._on_filled = on_filled
         self._is_full = False
@@ -172,6 +175,7 @@ class LoopStorage:
 
     def write(self, write: Write, done: Callable[[], None]) -> bool:
         """See `raft.interfaces.Storage`."""
+        self._watch()
         job, done = partial(self._write_blocking, write), partial(self._enter, done)
         if self._is_quick and write.snapshot is None:
             return self._wal_thread.run(job, done, PATIENCE_SECONDS)
@@ -303,7 +307,12 @@ class Node:
         on_leadership: Callable[[Leadership], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._storage = LoopStorage(disk, self._loop, die, self._enter, self._disk_filled)
+        self._storage = LoopStorage(
+            *(disk, self._loop, die, self._enter),
+            # A change of leadership is told before the first entry of its term is applied.
+            watch=self._watch_leadership,
+            on_filled=self._disk_filled,
+        )
         self._core = Core(config, recovered, rng, logging.getLogger("raft"))
         self._driver = Driver(
             self._core,

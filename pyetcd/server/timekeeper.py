@@ -189,6 +189,7 @@ class Timekeeper:
         """There is a leader: ask it for the time. Its words come before it may remove anything."""
         if leadership.role == "leader":
             self._syncing = False
+            self.arm_sync()
         elif leadership.leader:
             # Not the answer of the one before, nor a question that had to wait for this one.
             self._asked_at = -1

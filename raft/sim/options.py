@@ -59,6 +59,8 @@ class Options:
     clog_seconds: float = 0.0
     # The disks.
     write_us: int = 1 * MILLISECOND
+    # A write that takes no time is waited for, as a node waits for a quick disk.
+    waits: bool = False
     slow_seconds: float = 0.0
     slow_us: int = 200 * MILLISECOND
     # The server whose disk is always slow; 0 for none.
@@ -164,6 +166,7 @@ def draw_contested(seed: int) -> Options:
         pause_seconds=choice((0.0, 1.0)),
         transfer_seconds=choice((0.0, 1.0)),
         change_seconds=choice((0.0, 0.5)),
+        waits=choice((True, False)),
     )
 
 
@@ -183,6 +186,7 @@ def draw_flipped(seed: int) -> Options:
         flip_seconds=choice((0.3, 1.0)),
         kill_seconds=choice((0.5, 1.0)),
         write_us=choice((0, 1)) * MILLISECOND,
+        waits=choice((True, False)),
     )
 
 
@@ -253,4 +257,5 @@ def draw(seed: int) -> Options:
         # It takes many writes to small files to notice that a disk is full.
         options.segment_bytes = 4096
         options.think_us = min(options.think_us, 20 * MILLISECOND)
+    options.waits = choice((True, False))
     return options

@@ -184,6 +184,11 @@ class Process:
         """Whether that server has ever sent us something."""
         return server_id in self._heard
 
+    @property
+    def waits(self) -> bool:
+        """See `raft.sim.storage.Threads`."""
+        return self._world.options.waits
+
     def draw_write_us(self) -> int:
         """See `raft.sim.storage.Threads`."""
         world = self._world

@@ -23,6 +23,10 @@ ROOM_US: Final = 1 * SECOND
 class Threads(Protocol):
     """How a process lets time pass."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether a write that takes no time is waited for."""
+
     def later(self, delay: int, action: Done) -> None:
         """Do `action` in so many microseconds, unless the process has ended or stands still."""
 
@@ -60,12 +64,12 @@ class TimedStorage:
         self._is_waiting = False
 
     def write(self, write: Write, done: Done) -> bool:
-        """See `raft.interfaces.Storage`: a disk that takes no time is waited for."""
+        """See `raft.interfaces.Storage`."""
         self._threads.begin_write(write)
         self.writing = write
         threads = self._threads
         write_us = threads.draw_write_us()
-        if write_us == 0:
+        if write_us == 0 and threads.waits:
             return self._try_to_write(write, done)
         threads.later(write_us, lambda: self._finish(write, done))
         return False

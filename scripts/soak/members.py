@@ -122,6 +122,11 @@ class Cluster:
     def nodes(self) -> list[int]:
         return [member.node for member in self.members]
 
+    def pids(self) -> set[int]:
+        """Of the processes that are there."""
+        processes = (member.process.process for member in self.members)
+        return {process.pid for process in processes if process is not None}
+
     def running(self) -> list[Member]:
         return [member for member in self.members if member.process.running]
 

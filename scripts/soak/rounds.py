@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from raft.sim.linearizability import NEVER, READ
+from scripts.soak import checks
 from scripts.soak.faults import Fault, Scene
 from scripts.soak.members import Cluster
 from scripts.soak.namespaces import Network
@@ -79,6 +80,7 @@ class Round:
     async def run(self, faults: list[Fault], totals: Totals) -> list[str]:
         """Return the problems. Raises Unhealthy."""
         judge = self._make_client()
+        before = self._cluster.pids()
         await self.registers.prepare(judge)
         async with asyncio.TaskGroup() as group:
             for workload in self.workloads:
@@ -93,6 +95,8 @@ class Round:
                 await asyncio.sleep(QUIET_SECONDS)
             finally:
                 self._stopping.set()
+        if 2 * len(before & self._cluster.pids()) < len(before):
+            self.leases.tolerance_ns = checks.WALLS_NS
         problems = list(self.scene.problems)
         for workload in self.workloads:
             found = await workload.check(judge)

@@ -401,13 +401,14 @@ class Leases:
         self._root = f"{root}/lease"
         self._make = make
         self.leases: list[Lease] = []
-        self.stale: list[str] = []
+        # How early a key may be gone.
+        self.tolerance_ns = checks.CLOCK_NS
 
     def clients(self) -> list[Any]:
         return [self._run(number) for number in range(4)]
 
     async def check(self, client: Client) -> list[str]:
-        problems = checks.leases(self.leases)
+        problems = checks.leases(self.leases, self.tolerance_ns)
         deadline = time.monotonic() + KEY_TTL_SECONDS + SETTLE_SECONDS
         while True:
             answer = await client.insist("GET", key_path(self._root, quorum="true"))

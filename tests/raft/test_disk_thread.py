@@ -123,7 +123,12 @@ def test_loop_waits_for_no_write_after_a_slow_one_until_one_is_quick(tmp_path: P
     loop = asyncio.new_event_loop()
     deaths: list[BaseException] = []
     told: list[int] = []
-    storage = LoopStorage(disk, loop, deaths.append, lambda step: step(), lambda _: None)
+    watched: list[int] = []
+    storage = LoopStorage(
+        *(disk, loop, deaths.append, lambda step: step()),
+        watch=lambda: watched.append(1),
+        on_filled=lambda _: None,
+    )
 
     def write(term: int) -> bool:
         return storage.write(Write(HardState(term, 0, 0), [], None, []), partial(told.append, term))
@@ -135,6 +140,7 @@ def test_loop_waits_for_no_write_after_a_slow_one_until_one_is_quick(tmp_path: P
 
     # Other programs may hold up any of them: then one more is needed.
     assert any(write(term) for term in range(1, 51))
+    assert watched
     files.may_write.clear()
     assert not write(100)
     time.sleep(0.01)

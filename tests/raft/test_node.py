@@ -140,6 +140,18 @@ async def test_every_switch_of_leadership_is_reported(tmp_path: Path):
 
 
 @in_loop
+async def test_leadership_is_told_before_the_first_entry_of_its_term_is_applied(tmp_path: Path):
+    """Also when a quick disk lets it be applied in the same turn of the loop."""
+    world = World(tmp_path)
+    roles: list[str] = []
+    world.machine.on_apply = lambda: roles.append(world.node.leadership.role)
+    await world.start()
+    await world.applies(b"a")
+    assert set(roles) == {"leader"}
+    await world.stop()
+
+
+@in_loop
 async def test_campaign_asks_at_once(tmp_path: Path):
     """No timeout need pass."""
     world = await World(tmp_path, voters=(1, 2, 3), election_ticks=100_000).start()

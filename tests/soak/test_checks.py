@@ -116,6 +116,7 @@ def test_key_that_is_gone_early_is_found() -> None:
     assert checks.leases([lease]) == []
     lease.gone -= SECOND_NS // 2
     assert checks.leases([lease]) == ["/k was gone 0.50 s early"]
+    assert checks.leases([lease], checks.WALLS_NS) == []
 
 
 def test_lease_in_doubt_is_not_known_to_live_longer() -> None:

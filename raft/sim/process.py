@@ -200,6 +200,8 @@ class Process:
 
     def begin_write(self, write: Write) -> None:
         """See `raft.sim.storage.Threads`."""
+        # As the node does: what is written may be applied before this step ends.
+        self.on_step()
         self._world.facts.begin_write(self.core, write)
 
     def end_write(self, write: Write) -> None:

@@ -262,7 +262,7 @@ class Keys:
         elif isinstance(result, EtcdError):
             self._refuse(request, result)
         elif isinstance(result, Overtaken):
-            # Nothing was written. Whether it still may be is asked once more.
+            # Nothing was written. What is permitted, and what time it is, is asked once more.
             request.last_sweep = result.last_sweep
             again = {b"PUT": self.put, b"POST": self.post, b"DELETE": self.delete}
             again[request.method](request)

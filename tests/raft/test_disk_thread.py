@@ -65,15 +65,15 @@ def test_job_that_ends_as_the_loop_gives_up_is_told_of_once(answers: Answers) ->
     """Either it was waited for, or it is told of, whoever is first."""
     rng = random.Random(1)
     waited = []
-    for number in range(400):
-        seconds = rng.uniform(0.0, 0.0006)
+    for number in range(200):
+        seconds = rng.uniform(0.0, 0.008)
         job = partial(time.sleep, seconds)
-        if answers.thread.run(job, partial(answers.told.append, number), 0.0004):
+        if answers.thread.run(job, partial(answers.told.append, number), 0.004):
             waited.append(number)
         else:
             assert answers.thread.run(lambda: None, lambda: None, LONG)
     told = answers.turn()
-    assert sorted([*waited, *told]) == list(range(400))
+    assert sorted([*waited, *told]) == list(range(200))
     assert waited
     assert told
 
@@ -116,8 +116,12 @@ def test_disk_thread_of_a_closed_loop_ends():
     assert (done, deaths) == ([1], [])
 
 
-def test_loop_waits_for_no_write_after_a_slow_one_until_one_is_quick(tmp_path: Path) -> None:
+def test_loop_waits_for_no_write_after_a_slow_one_until_one_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slow disk holds the loop up once, for less than a millisecond."""
+    # Longer than a busy machine makes a quick write take.
+    monkeypatch.setattr("raft.node.PATIENCE_SECONDS", 0.5)
     files = TroubledFiles()
     disk = DiskStorage.create(StorageConfig(tmp_path / "data"), b"", files)
     loop = asyncio.new_event_loop()
@@ -138,22 +142,16 @@ def test_loop_waits_for_no_write_after_a_slow_one_until_one_is_quick(tmp_path: P
         while term not in told and time.monotonic() < deadline:
             loop.run_until_complete(asyncio.sleep(0.001))
 
-    # Other programs may hold up any of them: then one more is needed.
-    assert any(write(term) for term in range(1, 51))
+    assert write(1)
     assert watched
     files.may_write.clear()
     assert not write(100)
     time.sleep(0.01)
     files.may_write.set()
     wait_for(100)
-    quick = []
-    for term in range(101, 151):
-        quick.append(write(term))
-        if quick[-1]:
-            break
-        wait_for(term)
-    assert quick[0] is False, "the last one was slow"
-    assert quick[-1] is True
+    assert not write(101)
+    wait_for(101)
+    assert write(102)
     loop.run_until_complete(storage.stop())
     loop.close()
     assert deaths == []

@@ -73,8 +73,9 @@ FIRST_ELECTION_TURNS: Final = 10
 NO_ROOM_SECONDS: Final = 5.0
 # After the leader's connection to us has broken: so long for ours to it to break as well.
 LEADER_LOST_SECONDS: Final = 0.005
-# A member that was removed stays a moment, so that the others hear of it. What it was asked before
-# and may yet hear of comes at once, if at all: its clients need not wait until it ends.
+# A member that was removed stays a moment, so that the others hear of it, and looks so often
+# whether they have. What it was asked before and may yet hear of comes at once, if at all: its
+# clients need not wait until it ends.
 FAREWELL_SECONDS: Final = 1.0
 LAST_ANSWERS_SECONDS: Final = 0.1
 
@@ -117,6 +118,7 @@ class Server:
         self._snapshot_index = 0
         self._on_removed = on_removed
         self._leaving = False
+        self._peers_know_removal = False
         self._stopping = False
 
     def attach_transport(self, transport: Peers) -> None:
@@ -423,17 +425,21 @@ class Server:
         removed = "the member has been permanently removed from the cluster"
         log.error(removed)
         log.error("the data-dir used by this member must be removed.")
-        elections = 2 * self.config.election_milliseconds / 1000
-        deadline = self._loop.time() + max(FAREWELL_SECONDS, elections)
         self._loop.call_later(LAST_ANSWERS_SECONDS, self._pending.end, f"etcdserver: {removed}")
-        self._loop.call_later(FAREWELL_SECONDS, self._end_when_superseded, deadline)
+        self._loop.call_later(FAREWELL_SECONDS, self._end_when_known)
 
-    def _end_when_superseded(self, deadline: float) -> None:
-        """End, but as a leader not before another one leads: without us perhaps nobody could."""
-        if self.is_leader and self._loop.time() < deadline:
-            self._loop.call_later(FAREWELL_SECONDS, self._end_when_superseded, deadline)
-        else:
+    def _end_when_known(self) -> None:
+        """End once the others need not hear of it from us.
+
+        Who has led until now, or was started again since, may be the only one that knows of the
+        commit. Of two members the other could not be elected without hearing of it: it asks us for
+        our vote until then, and our answer names what is committed.
+        """
+        another_leads = self.leader not in (0, self.member_id)
+        if another_leads or self._peers_know_removal:
             self._on_removed()
+        else:
+            self._loop.call_later(FAREWELL_SECONDS, self._end_when_known)
 
     # ------------------------------------------------------------------ what the transport tells
 
@@ -468,6 +474,7 @@ class Server:
     def on_rejected_by_peer(self, peer_id: int, error: PeerRejected) -> None:
         """The peer refuses us."""
         if isinstance(error, MemberRemoved):
+            self._peers_know_removal = True
             self._leave()
 
     def on_snapshot_sent(self, peer_id: int, *, delivered: bool) -> None:

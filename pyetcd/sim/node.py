@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Final
 
 from pyetcd.server.server import Server
 from raft import ConfigChange, Core, DiskDurations, Envelope, Leadership, Stopped
-from raft.sim import Process
+from raft.sim import SECOND, Process
 from raft.transport import MemberRemoved, PeerStats
+
+# How often a peer that refuses us is asked again.
+_DIAL_US: Final = SECOND
 
 
 class SimulatedNode:
@@ -87,7 +91,7 @@ class SimulatedPeers:
     """`pyetcd.server.surroundings.Peers`: messages leave only for members that it was told of.
 
     As in the real transport, a server that we have heard from can be answered, and whoever was
-    removed is refused and told so.
+    removed is refused and told so: also who has nothing to send, since all are dialled again.
     """
 
     def __init__(self, process: Process, directory: "Directory") -> None:
@@ -96,6 +100,7 @@ class SimulatedPeers:
         self._directory = directory
         self._urls: dict[int, list[str]] = {}
         process.knows = self._knows
+        process.later(_DIAL_US, self._dial)
 
     def attach(self, server: Server) -> None:
         """Give it whom it tells that we were removed."""
@@ -135,6 +140,11 @@ class SimulatedPeers:
         for member_id in member_ids:
             self.removed.add(member_id)
             self.remove_peer(member_id)
+
+    def _dial(self) -> None:
+        for peer_id in self.peer_ids:
+            self._knows(peer_id)
+        self._process.later(_DIAL_US, self._dial)
 
     def _knows(self, peer_id: int) -> bool:
         own = self._process.server_id

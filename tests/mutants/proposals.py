@@ -89,6 +89,16 @@ PROPOSALS: Final = (
         killer="tests/pyetcd/test_cluster.py",
     ),
     mutant(
+        "M43b",
+        "who was removed ends, though nobody else may know of it",
+        (
+            "pyetcd.server.server:Server._end_when_known",
+            "if another_leads or self._peers_know_removal:",
+            "if True:",
+        ),
+        killer=PYETCD,
+    ),
+    mutant(
         "M45c",
         "a quorum read of the API is answered at once",
         (

@@ -130,6 +130,10 @@ class Etcd:
         expiration = server.store.next_expiration()
         if expiration is not None and expiration + _EXPIRY_NANOSECONDS < server.now():
             return f"a key was to expire at {expiration}, and it is {server.now()}"
+        for server_id in leader.core.configuration.servers:
+            # What became of some nobody can tell: they are given up at their timeout.
+            if self.members[server_id].server.pending.count:
+                return f"{server_id:x} has proposals left, and nobody waits"
         return ""
 
     def probe(self, process: Process) -> "Probe":

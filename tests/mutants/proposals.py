@@ -96,7 +96,7 @@ PROPOSALS: Final = (
             "if another_leads or self._peers_know_removal:",
             "if True:",
         ),
-        killer=PYETCD,
+        killer="tests/pyetcd/server/test_server_members.py",
     ),
     mutant(
         "M45c",

@@ -26,26 +26,44 @@ _BOOLEANS: Final[Mapping[bytes, bool]] = {
 _UINT64_MAX: Final = (1 << 64) - 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Parameters:
     """What a request asks for besides its key."""
 
-    value: str = ""
-    prev_value: str = ""
-    prev_index: int = 0
+    value: str
+    prev_value: str
+    prev_index: int
     # None where the client said nothing.
-    prev_exist: bool | None = None
-    ttl_seconds: int | None = None
-    wait_index: int = 0
-    recursive: bool = False
-    sort: bool = False
-    wait: bool = False
-    directory: bool = False
-    quorum: bool = False
-    stream: bool = False
-    refresh: bool = False
+    prev_exist: bool | None
+    ttl_seconds: int | None
+    wait_index: int
+    recursive: bool
+    sort: bool
+    wait: bool
+    directory: bool
+    quorum: bool
+    stream: bool
+    refresh: bool
     # Only etcd 3.4 knows it.
-    no_value: bool = False
+    no_value: bool
+
+    # By hand, as what `dataclass` writes is never compiled.
+    def __init__(self) -> None:
+        """Of a request that says nothing."""
+        self.value = ""
+        self.prev_value = ""
+        self.prev_index = 0
+        self.prev_exist = None
+        self.ttl_seconds = None
+        self.wait_index = 0
+        self.recursive = False
+        self.sort = False
+        self.wait = False
+        self.directory = False
+        self.quorum = False
+        self.stream = False
+        self.refresh = False
+        self.no_value = False
 
 
 # Shared by all requests that have no parameters; nobody changes it.
@@ -60,18 +78,17 @@ def read(request: Request) -> Parameters:
         raise InvalidForm(str(error)) from None
     if not fields:
         return NONE
-    found = Parameters(
-        prev_index=_index(fields, b"prevIndex"),
-        wait_index=_index(fields, b"waitIndex"),
-        recursive=_boolean(fields, b"recursive"),
-        sort=_boolean(fields, b"sorted"),
-        wait=_boolean(fields, b"wait"),
-        directory=_boolean(fields, b"dir"),
-        quorum=_boolean(fields, b"quorum"),
-        stream=_boolean(fields, b"stream"),
-        prev_value=_text(fields, b"prevValue"),
-        value=_text(fields, b"value"),
-    )
+    found = Parameters()
+    found.prev_index = _index(fields, b"prevIndex")
+    found.wait_index = _index(fields, b"waitIndex")
+    found.recursive = _boolean(fields, b"recursive")
+    found.sort = _boolean(fields, b"sorted")
+    found.wait = _boolean(fields, b"wait")
+    found.directory = _boolean(fields, b"dir")
+    found.quorum = _boolean(fields, b"quorum")
+    found.stream = _boolean(fields, b"stream")
+    found.prev_value = _text(fields, b"prevValue")
+    found.value = _text(fields, b"value")
     if found.wait and request.method != b"GET":
         raise InvalidField('"wait" can only be used with GET requests')
     if b"prevValue" in fields and not found.prev_value:

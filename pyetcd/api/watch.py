@@ -8,7 +8,7 @@ chunk is framed once and shared by all of them.
 from collections.abc import Callable
 
 from pyetcd.errors import EtcdError
-from pyetcd.httpd import Request, Stream, chunk
+from pyetcd.httpd import LAST_CHUNK, Request, Stream, chunk
 from pyetcd.store import Event, Store
 
 
@@ -25,9 +25,11 @@ class Watches:
         self._store = store
         self._format_head = format_head
         self._refuse = refuse
-        # The chunk of the event that was sent last: the next watcher is likely to get it, too.
+        # The chunk of the event that was sent last, and an answer's end with it: the next watcher
+        # is likely to get one of them, too.
         self._framed_event: Event | None = None
         self._framed = b""
+        self._framed_end = b""
 
     def begin(
         self, request: Request, path: str, *, recursive: bool, stream: bool, since_index: int
@@ -47,17 +49,31 @@ class Watches:
             self._refuse(request, error)
             return
         head = self._format_head(watcher.start_index)
+        event = watcher.history_event
+        if event is not None and not stream:
+            request.respond_in_chunks(200, head, self.frame_end(event))
+            return
         watch.stream = request.start_stream(200, head, watcher.remove)
-        if watcher.history_event is not None:
-            # Nothing follows it, not even in a stream: etcd has never registered the watcher.
-            watch.tell(watcher.history_event)
+        if event is not None:
+            # Nothing follows it, though this is a stream: etcd has never registered the watcher.
+            watch.tell(event)
 
     def frame(self, event: Event) -> bytes:
         """Return the chunk of an event."""
         if event is not self._framed_event:
-            self._framed_event = event
-            self._framed = chunk(event.body())
+            self._frame(event)
         return self._framed
+
+    def frame_end(self, event: Event) -> bytes:
+        """Return the chunk of an event and the one that ends an answer."""
+        if event is not self._framed_event:
+            self._frame(event)
+        return self._framed_end
+
+    def _frame(self, event: Event) -> None:
+        self._framed_event = event
+        self._framed = chunk(event.body())
+        self._framed_end = self._framed + LAST_CHUNK
 
 
 class _Watch:
@@ -73,9 +89,10 @@ class _Watch:
 
     def tell(self, event: Event) -> None:
         """Send an event; the only one, unless this is a stream."""
-        self.stream.write_chunk(self._watches.frame(event))
-        if not self._is_stream:
-            self.stream.finish()
+        if self._is_stream:
+            self.stream.write_chunk(self._watches.frame(event))
+        else:
+            self.stream.finish_with(self._watches.frame_end(event))
 
     def end(self) -> None:
         """Events were lost: end the answer without one, as etcd does."""

@@ -13,7 +13,7 @@ A handler is a plain function. It answers during its call or later by `respond` 
 from pyetcd.httpd.listener import Listener, ListenError, bind_tcp, bind_unix
 from pyetcd.httpd.pipeline import Handler, Limits
 from pyetcd.httpd.request import Fields, FormError, Request
-from pyetcd.httpd.response import ERROR_HEAD, TEXT_PLAIN, Stream, chunk
+from pyetcd.httpd.response import ERROR_HEAD, LAST_CHUNK, TEXT_PLAIN, Stream, chunk
 from pyetcd.httpd.router import Route, Router, error, method_not_allowed, not_found, redirect
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "not_found",
     "redirect",
     "ERROR_HEAD",
+    "LAST_CHUNK",
     "TEXT_PLAIN",
 ]

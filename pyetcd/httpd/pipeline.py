@@ -138,12 +138,7 @@ class Pipeline:
             request.answer = data
             return
         self._write(data)
-        pending.popleft()
-        self.stale = 0
-        if not request.keep_alive:
-            self.end(linger=request.is_refusal)
-        elif pending or self._backlog or self.continue_due:
-            self.advance()
+        self._answered(request)
 
     def begin_stream(self, request: Request, stream: Stream) -> None:
         """Open the stream, or keep it until the earlier answers are written."""
@@ -154,7 +149,7 @@ class Pipeline:
     def end_stream(self, stream: Stream) -> None:
         """The stream is complete; it can only be the one at the front."""
         if self._pending and self._pending[0].stream is stream:
-            self.deliver(self._pending[0], b"")
+            self._answered(self._pending[0])
 
     def abort(self) -> None:
         """Drop the connection; its requests are told in the loop's next turn."""
@@ -306,6 +301,16 @@ class Pipeline:
             self._shared.handler(request)
         except Exception as exc:
             self.crash(exc)
+
+    def _answered(self, request: Request) -> None:
+        """Go on from the first of the pending requests, whose answer is written."""
+        pending = self._pending
+        pending.popleft()
+        self.stale = 0
+        if not request.keep_alive:
+            self.end(linger=request.is_refusal)
+        elif pending or self._backlog or self.continue_due:
+            self.advance()
 
     def _step(self) -> bool:
         """Do one thing that is due; False when nothing is."""

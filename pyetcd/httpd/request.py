@@ -190,6 +190,24 @@ class Request:
             data = self._format(status, head, body)
         carrier.deliver(self, data)
 
+    def respond_in_chunks(self, status: int, head: bytes, framed: bytes) -> None:
+        """Answer at once, as a stream that has these chunks; LAST_CHUNK is the last of them."""
+        if self._plain:
+            assert not self.answered, f"{self.method!r} {self.target!r} answered twice"
+            assert status not in BODYLESS, f"status {status} has no body to stream"
+            self.answered = True
+            self.on_disconnect = None
+            carrier = self._carrier
+            data = b"%b%b%bTransfer-Encoding: chunked\r\n\r\n%b" % (
+                STATUS_LINES[status],
+                head,
+                carrier.date,
+                framed,
+            )
+            carrier.deliver(self, data)
+        else:
+            self.start_stream(status, head).finish_with(framed)
+
     def start_stream(
         self, status: int, head: bytes = b"", on_disconnect: Callable[[], None] | None = None
     ) -> Stream:

@@ -142,6 +142,19 @@ class Stream:
         else:
             self._write_slowly(framed)
 
+    def finish_with(self, framed: bytes) -> None:
+        """Send chunks of which the last is LAST_CHUNK, and so end the answer in one write."""
+        if self._direct is not None and not self._outlet.write_paused:
+            write = self._direct
+            self._finished = True
+            self._direct = None
+            self.on_disconnect = None
+            write(framed)
+            self._outlet.end_stream(self)
+        else:
+            self.write_chunk(framed.removesuffix(LAST_CHUNK))
+            self.finish()
+
     def finish(self) -> None:
         """End the answer; the connection goes on to the next request if it may."""
         if self._finished:

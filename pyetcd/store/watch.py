@@ -21,7 +21,7 @@ from pyetcd.store.history import EventHistory
 _NEVER = 1 << 64
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Watcher:
     """One watch of a client."""
 
@@ -39,7 +39,29 @@ class Watcher:
     hub: "WatcherHub"
     # The event that history had. Then the watcher was never registered, not even a stream: etcd
     # sends such a stream one event and then nothing.
-    history_event: Event | None = None
+    history_event: Event | None
+
+    # By hand, as what `dataclass` writes is never compiled.
+    def __init__(
+        self,
+        path: str,
+        recursive: bool,
+        stream: bool,
+        since_index: int,
+        start_index: int,
+        on_event: Callable[[Event], None],
+        on_lost: Callable[[], None],
+        hub: "WatcherHub",
+    ) -> None:
+        self.path = path
+        self.recursive = recursive
+        self.stream = stream
+        self.since_index = since_index
+        self.start_index = start_index
+        self.on_event = on_event
+        self.on_lost = on_lost
+        self.hub = hub
+        self.history_event = None
 
     def remove(self) -> None:
         """Tell nothing any more; may be called at any time and twice."""

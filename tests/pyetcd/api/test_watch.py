@@ -55,6 +55,7 @@ def test_watch_is_answered_by_the_next_event():
     assert not wire.transport.closing
     client.put("/k", "newer")
     assert len(head(wire).chunks) == 1
+    assert len(wire.transport.writes) == 2
 
 
 def test_watch_sees_its_own_key_only():
@@ -101,6 +102,7 @@ def test_watch_of_the_past_is_answered_from_history():
     assert is_ended(wire)
     assert head(wire).header("X-Etcd-Index") == "3"
     assert client.store.watcher_count == 0
+    assert len(wire.transport.writes) == 1
 
 
 def test_stream_of_the_past_gets_one_event_and_then_nothing():

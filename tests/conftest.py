@@ -1,6 +1,7 @@
 """Options of the test run."""
 
 import os
+import signal
 
 import pytest
 
@@ -22,7 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse `--rewrite` where nobody would read the difference."""
+    """Refuse `--rewrite` where nobody would read the difference; take Ctrl-C as usual."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell has it ignored by what it starts in the background, and so by all processes that
+        # are started from there: tests send it to some.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--rewrite") and os.environ.get("CI"):
         raise pytest.UsageError("--rewrite is refused in CI: commit the scripts as they should be")
     if config.getoption("--compiled"):

@@ -398,7 +398,11 @@ class Node:
     # ---------------------------------------------------------------------- what peers bring
 
     def receive(self, envelopes: list[Envelope]) -> None:
-        """Take messages from the transport; what they show of a lost log is our death."""
+        """Take messages from the transport; what they show of a lost log is our death.
+
+        They are acted upon at once, as whoever has sent them waits for it. Proposals that have
+        gathered in this turn of the loop are left to its end, all of them together.
+        """
         if self._stopped:
             return
         try:
@@ -406,7 +410,8 @@ class Node:
         except Exception as error:
             self._die(error)
             return
-        self._arm()
+        if not self._armed:
+            self._enter(self._driver.pump)
 
     def report_unreachable(self, server_id: int) -> None:
         """Messages to this server are being lost: look again where it stands."""

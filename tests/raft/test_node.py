@@ -18,7 +18,14 @@ from raft import (
     ProposalDropped,
     Stopped,
 )
-from raft.messages import Heartbeat, InstallSnapshot, PreVote, Propose, ProposeReject
+from raft.messages import (
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    PreVote,
+    Propose,
+    ProposeReject,
+)
 from tests.raft.node_world import TICK_SECONDS, ShiftedLoop, World
 from tests.virtual_time import no_loose_errors
 
@@ -120,6 +127,26 @@ async def test_rejected_proposals_come_back(tmp_path: Path):
     world.node.receive([Envelope(2, 1, 1, ProposeReject("full", [(1, b"x")]))])
     await world.until(lambda: bool(world.machine.rejected))
     assert world.machine.rejected[0].reason == "full"
+    await world.stop()
+
+
+@in_loop
+async def test_message_is_answered_in_the_turn_that_brings_it(tmp_path: Path):
+    """Whoever sent it waits. Only proposals that have gathered before stay together."""
+    world = await World(tmp_path, voters=(1, 2), election_ticks=1_000).start()
+    world.node.receive([Envelope(2, 1, 1, Heartbeat(0, 0))])
+    await world.until(lambda: world.node.leadership.leader == 2)
+    world.sent.clear()
+    world.node.receive([Envelope(2, 1, 1, Heartbeat(0, 7))])
+    assert [it.message for it in world.sent] == [HeartbeatResponse(7)]
+    world.sent.clear()
+    world.node.propose(b"x")
+    world.node.receive([Envelope(2, 1, 1, Heartbeat(0, 8))])
+    world.node.propose(b"y")
+    assert world.sent == []
+    await world.until(lambda: len(world.sent) > 1)
+    proposals = [it.message.proposals for it in world.sent if isinstance(it.message, Propose)]
+    assert proposals == [[(1, b"x"), (1, b"y")]]
     await world.stop()
 
 

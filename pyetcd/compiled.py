@@ -36,6 +36,7 @@ SOURCES: Final = (
     "raft/errors.py",
     "raft/entry.py",
     "raft/durations.py",
+    "raft/gathering.py",
     "raft/messages.py",
     "raft/quorum.py",
     "raft/log.py",

@@ -33,7 +33,7 @@ from raft.confchange import (
 )
 from raft.core import Core
 from raft.driver import Driver
-from raft.durations import BOUNDS, Durations
+from raft.durations import BOUNDS, DiskDurations, Durations
 from raft.entry import (
     CONFIG,
     NOOP,
@@ -64,7 +64,7 @@ from raft.inspection import (
 )
 from raft.interfaces import Recovered, Rejected, StateMachine, Storage, Transport, Write
 from raft.messages import Append, AppendResponse, Envelope
-from raft.node import DiskDurations, Leadership, Node
+from raft.node import Leadership, Node
 from raft.peer_events import PeerEvents
 from raft.recovery import Unrecoverable
 from raft.snapshots import encode_snapshot, read_snapshot

@@ -5,6 +5,7 @@ at worst a measurement that is counted and not yet summed up.
 """
 
 from bisect import bisect_left
+from dataclasses import dataclass, field
 from typing import Final
 
 # Upper bounds in seconds, from one millisecond to eight seconds: what disks need.
@@ -31,4 +32,15 @@ class Durations:
         self.total_seconds += seconds
 
 
-__all__ = ["BOUNDS", "Durations"]
+@dataclass(slots=True)
+class DiskDurations:
+    """How long the disk has taken; for whoever wants to know."""
+
+    # Writes to the log, each until it is durable.
+    writes: Durations = field(default_factory=Durations)
+    # Snapshots, and what of that was spent on encoding them.
+    snapshots: Durations = field(default_factory=Durations)
+    encodings: Durations = field(default_factory=Durations)
+
+
+__all__ = ["BOUNDS", "DiskDurations", "Durations"]

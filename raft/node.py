@@ -15,16 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from raft.confchange import ConfigChange
 from raft.core import Core
 from raft.driver import Driver, ReadDone
-from raft.durations import Durations
+from raft.durations import DiskDurations
 from raft.entry import SnapshotMeta
 from raft.errors import Stopped
 from raft.files import NoRoom, is_full
+from raft.gathering import Gathering
 from raft.interfaces import Recovered, StateMachine, Transport, Write
 from raft.messages import Envelope
 from raft.snapshots import SnapshotWriter
@@ -122,17 +123,6 @@ class DiskThread:
                 self._loop.call_soon_threadsafe(done)
             except RuntimeError:
                 return  # the loop is closed: nobody waits for the answer any more
-
-
-@dataclass(slots=True)
-class DiskDurations:
-    """How long the disk has taken; for whoever wants to know."""
-
-    # Writes to the log, each until it is durable.
-    writes: Durations = field(default_factory=Durations)
-    # Snapshots, and what of that was spent on encoding them.
-    snapshots: Durations = field(default_factory=Durations)
-    encodings: Durations = field(default_factory=Durations)
 
 
 class LoopStorage:
@@ -328,6 +318,7 @@ class Node:
         self._on_leadership = on_leadership
         self._leadership = Leadership(self._core.term, self._core.leader, self._core.role)
         self._armed = False
+        self._gathering = Gathering()
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -347,9 +338,8 @@ class Node:
         if self._stopped:
             raise Stopped("the node is stopped")
         self._core.propose(data)
-        if not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._pump)
+        self._gathering.add()
+        self._arm()
 
     def propose_config(self, change: ConfigChange) -> None:
         """Put a membership change into the log. Raises ProposalDropped; Stopped."""
@@ -400,8 +390,8 @@ class Node:
     def receive(self, envelopes: list[Envelope]) -> None:
         """Take messages from the transport; what they show of a lost log is our death.
 
-        They are acted upon at once, as whoever has sent them waits for it. Proposals that have
-        gathered in this turn of the loop are left to its end, all of them together.
+        They are acted upon at once, as whoever has sent them waits for it; but where proposals
+        are gathering, together with these.
         """
         if self._stopped:
             return
@@ -468,8 +458,11 @@ class Node:
         self._driver.disk_filled(full=full)
 
     def _pump(self) -> None:
-        self._armed = False
-        self._enter(self._driver.pump)
+        if self._gathering.wait():
+            self._loop.call_soon(self._pump)
+        else:
+            self._armed = False
+            self._enter(self._driver.pump)
 
     def _enter(self, step: Callable[[], None]) -> None:
         """Let the driver do something; a bug in it, or in the state machine, is our death."""
@@ -497,4 +490,4 @@ class Node:
         self._arm()
 
 
-__all__ = ["Die", "DiskDurations", "Leadership", "Node"]
+__all__ = ["Die", "Leadership", "Node"]

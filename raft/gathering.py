@@ -45,11 +45,7 @@ class Gathering:
             self._seen = count
             self._turns += 1
             return True
-        self.end()
-        return False
-
-    def end(self) -> None:
-        """The batch is complete."""
-        if self._count:
-            self._last_count = self._count
+        if count:
+            self._last_count = count
         self._count = self._seen = self._turns = 0
+        return False

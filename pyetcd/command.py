@@ -12,6 +12,8 @@ cluster time as that member has it, in nanoseconds since the epoch. Strings may 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
 from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import msgpack
@@ -288,12 +290,14 @@ _new: Final[Callable[[Any, tuple[Any, ...]], Any]] = tuple.__new__
 # URLs come back as tuples, as they were.
 _pack: Final = msgpack.Packer(unicode_errors="surrogateescape").pack
 _unpack: Final = msgpack.unpackb
+_unpack_uint64: Final = Struct(">Q").unpack_from
 # How msgpack begins an integer of 64 bits. A request id has its member's in front, so it is one.
 _UINT64_TAG: Final = 0xCF
 
 
-class Request(NamedTuple):
-    """A command with what the apply path needs to know of its proposal."""
+@dataclass(slots=True, init=False)
+class Request:
+    """A command with what the apply path needs to know of its proposal. It is never changed."""
 
     # Who waits for the result; 0 for nobody.
     request_id: int
@@ -301,7 +305,14 @@ class Request(NamedTuple):
     now: int
     command: Command
     # The state of auth in which it was permitted; 0 when auth was disabled.
-    auth_revision: int = 0
+    auth_revision: int
+
+    # By hand, as what `dataclass` writes is never compiled.
+    def __init__(self, request_id: int, now: int, command: Command, auth_revision: int = 0) -> None:
+        self.request_id = request_id
+        self.now = now
+        self.command = command
+        self.auth_revision = auth_revision
 
 
 def plain_set(path: str, value: str) -> Set:
@@ -310,15 +321,11 @@ def plain_set(path: str, value: str) -> Set:
     return command
 
 
-def make_request(request_id: int, now: int, command: Command, auth_revision: int) -> Request:
-    """Return a `Request`, faster than its class makes one."""
-    request: Request = _new(Request, (request_id, now, command, auth_revision))
-    return request
-
-
 def encode(request_id: int, now: int, command: Command, auth_revision: int = 0) -> bytes:
     """Return the entry's data."""
-    packed: bytes = _pack((_NUMBERS[type(command)], request_id, now, auth_revision, *command))
+    # Unpacked into one, the command would make a list on the way.
+    head: tuple[object, ...] = (_NUMBERS[type(command)], request_id, now, auth_revision)
+    packed: bytes = _pack(head + command)
     return packed
 
 
@@ -329,7 +336,8 @@ def peek_request_id(data: bytes) -> int:
     """
     if len(data) < 11 or data[2] != _UINT64_TAG:
         return 0
-    return int.from_bytes(data[3:11], "big")
+    request_id: int = _unpack_uint64(data, 3)[0]
+    return request_id
 
 
 def decode(data: bytes) -> Request:
@@ -341,7 +349,7 @@ def decode(data: bytes) -> Request:
         if len(fields) != 4 + len(kind._fields):
             raise BadCommand(f"{len(fields) - 4} fields for {kind.__name__}")
         command: Command = _new(kind, fields[4:])
-        return make_request(request_id, now, command, auth_revision)
+        return Request(request_id, now, command, auth_revision)
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
         raise BadCommand(f"not a command: {data[:60]!r} ({error})") from None
 
@@ -467,7 +475,6 @@ __all__ = [
     "decode_member_change",
     "encode",
     "encode_member_change",
-    "make_request",
     "peek_request_id",
     "plain_set",
     "request_id_of",

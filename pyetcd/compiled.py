@@ -76,6 +76,7 @@ SOURCES: Final = (
     "pyetcd/server/comparison.py",
     "pyetcd/server/apply.py",
     "pyetcd/server/clock.py",
+    "pyetcd/server/request_ids.py",
     "pyetcd/server/pending.py",
     "pyetcd/server/timekeeper.py",
     "pyetcd/server/server.py",

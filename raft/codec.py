@@ -15,7 +15,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
-from raft.entry import CONFIG, NOOP, NORMAL, Configuration, Entry, HardState, SnapshotMeta
+from raft.entry import (
+    CONFIG,
+    NOOP,
+    NORMAL,
+    Configuration,
+    Entry,
+    HardState,
+    SnapshotMeta,
+    make_entry,
+)
 from raft.errors import RaftError
 from raft.messages import (
     Append,
@@ -53,6 +62,12 @@ _ENTRY_KINDS: Final = {NOOP, NORMAL, CONFIG}
 _PROPOSAL_KINDS: Final = {NORMAL, CONFIG}
 
 _make_entry: Final = partial(tuple.__new__, Entry)
+
+
+# To make a packer takes more time than to pack a small message. Frames are packed in one thread and
+# batches in another, and may share it: what is packed here runs no Python code, so that a packer
+# keeps the interpreter to itself until it has done.
+_packer: Final = msgpack.Packer()
 _T = TypeVar("_T")
 
 
@@ -73,18 +88,11 @@ class Batch(NamedTuple):
 
 def encode_envelopes(envelopes: list[Envelope]) -> bytes:
     """Put messages into one frame."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for envelope in envelopes:
         layout = _LAYOUTS[type(envelope.message)]
-        rows.append(
-            (
-                layout.tag,
-                envelope.sender,
-                envelope.recipient,
-                envelope.term,
-                *layout.fields(envelope.message),
-            )
-        )
+        head = (layout.tag, envelope.sender, envelope.recipient, envelope.term)
+        rows.append(head + layout.fields(envelope.message))
     return _VERSION_BYTE + _pack(rows)
 
 
@@ -94,7 +102,7 @@ def decode_envelopes(data: bytes) -> list[Envelope]:
         raise DecodeError(f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are taken")
     if data[:1] != _VERSION_BYTE:
         raise DecodeError(f"a frame of version {data[:1].hex() or 'none'}, not {FRAME_VERSION}")
-    rows = unpack(memoryview(data)[1:])
+    rows = unpack(data[1:])
     if type(rows) is not tuple:
         raise DecodeError("a frame is not an array")
     return [_envelope(row) for row in rows]
@@ -103,17 +111,16 @@ def decode_envelopes(data: bytes) -> list[Envelope]:
 def _envelope(row: object) -> Envelope:
     if type(row) is not tuple or len(row) < 4:
         raise DecodeError("an envelope is not an array of four or more")
-    tag, sender, recipient, term, *fields = row
+    tag = row[0]
     layout = _BY_TAG.get(tag) if type(tag) is int else None
     if layout is None:
         raise DecodeError(f"an unknown message type {tag!r:.40}")
-    if len(fields) != len(layout.checks):
-        raise DecodeError(f"{layout.name} has {len(fields)} fields, not {len(layout.checks)}")
+    checks = layout.checks
+    if len(row) != 4 + len(checks):
+        raise DecodeError(f"{layout.name} has {len(row) - 4} fields, not {len(checks)}")
+    fields = [checks[at](row[4 + at]) for at in range(len(checks))]
     envelope = Envelope(
-        _positive(sender),
-        _positive(recipient),
-        _positive(term),
-        layout.make(*[check(value) for check, value in zip(layout.checks, fields, strict=True)]),
+        _positive(row[1]), _positive(row[2]), _positive(row[3]), layout.make(*fields)
     )
     if layout.check_all is not None:
         layout.check_all(envelope, envelope.message)
@@ -175,8 +182,7 @@ def unpack(data: bytes | memoryview) -> object:
 
 
 def _pack(value: Any) -> bytes:
-    # A packer of its own for each call: frames are packed in one thread, batches in another.
-    packed: bytes = msgpack.packb(value)
+    packed: bytes = _packer.pack(value)
     return packed
 
 
@@ -247,7 +253,7 @@ def _entry(row: object) -> Entry:
         raise DecodeError(f"entry {raft_index} is of the unknown kind {kind!r:.40}")
     if type(data) is not bytes or (data and kind == NOOP):
         raise DecodeError(f"entry {raft_index} holds what its kind does not")
-    return Entry(raft_index, term, kind, data)
+    return make_entry(raft_index, term, kind, data)
 
 
 def _is_filled_noop(kind: int, data: bytes) -> bool:
@@ -321,16 +327,25 @@ def _check_append_reject(_: Envelope, message: AppendReject) -> None:
 # ------------------------------------------------------------------------------------- the table
 
 
-class _Layout(NamedTuple):
+class _Layout:
     """How one class of message travels: [tag, sender, recipient, term, its fields in order]."""
 
-    tag: int
-    name: str
-    make: Callable[..., Message]
-    fields: Callable[[Any], tuple[object, ...]]
-    checks: tuple[Callable[[object], object], ...]
-    # What no field can tell alone.
-    check_all: Callable[[Envelope, Any], None] | None
+    def __init__(
+        self,
+        tag: int,
+        kind: type,
+        checks: tuple[Callable[[object], object], ...],
+        check_all: Callable[[Envelope, Any], None] | None,
+    ) -> None:
+        names = tuple(field.name for field in dataclasses.fields(kind))
+        assert len(names) == len(checks), f"{kind}: {len(names)} fields, {len(checks)} checks"
+        self.tag = tag
+        self.name = kind.__name__
+        self.make: Callable[..., Message] = kind
+        self.fields = _getter(names)
+        self.checks = checks
+        # What no field can tell alone.
+        self.check_all = check_all
 
 
 _LAYOUTS: Final[dict[type, _Layout]] = {}
@@ -343,21 +358,20 @@ def _layout(
     checks: tuple[Callable[[object], object], ...] = (),
     check_all: Callable[[Envelope, _T], None] | None = None,
 ) -> None:
-    names = tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
-    assert len(names) == len(checks), f"{kind}: {len(names)} fields, {len(checks)} checks"
-
-    make: Any = kind
-    layout = _Layout(tag, kind.__name__, make, _getter(names), checks, check_all)
+    layout = _Layout(tag, kind, checks, check_all)
     assert tag not in _BY_TAG, f"two messages have tag {tag}"
     _BY_TAG[tag] = _LAYOUTS[kind] = layout
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[object, ...]]:
     """Return what takes these fields out of a message."""
-    if len(names) > 1:
-        return attrgetter(*names)
     # `attrgetter` gives one field as it is, and refuses to give none.
-    return lambda message: tuple([getattr(message, name) for name in names])
+    if not names:
+        return lambda message: ()
+    if len(names) == 1:
+        get: Callable[[Any], object] = attrgetter(names[0])
+        return lambda message: (get(message),)
+    return attrgetter(*names)
 
 
 # A tag is never used again for another class or other fields: that takes a new FRAME_VERSION.

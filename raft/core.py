@@ -8,11 +8,11 @@ What the driver must not do is asserted.
 
 import logging
 import random
-from typing import Final, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from raft.candidate import Candidate
 from raft.confchange import ConfigChange, ImpossibleChange, apply_change, encode_change
-from raft.entry import CONFIG, Configuration, Entry, EntryID, HardState, SnapshotMeta
+from raft.entry import CONFIG, Configuration, Entry, SnapshotMeta, make_hard_state
 from raft.errors import NotLeader
 from raft.follower import Follower
 from raft.interfaces import Ready, Recovered, Write
@@ -33,9 +33,6 @@ from raft.messages import (
 from raft.state import Campaign, CoreConfig, Follow, Status, StepDown, Transition, Win, recover
 
 Role: TypeAlias = Follower | Candidate | Leader
-
-# Some of what these say stands whatever their term.
-_TIMELESS: Final = (ProposeReject, VoteResponse, PreVoteResponse)
 
 
 class Core:
@@ -152,11 +149,12 @@ class Core:
         state = self._state
         message, own = envelope.message, self.server_id
         if envelope.recipient != own or (
-            envelope.sender == own and not isinstance(message, AppendResponse | VoteResponse)
+            envelope.sender == own and not isinstance(message, (AppendResponse, VoteResponse))
         ):
             state.logger.error("%x ignored a message that is not for it: %s", own, envelope)
             return
-        if isinstance(message, _TIMELESS):
+        # Some of what these say stands whatever their term.
+        if isinstance(message, (ProposeReject, VoteResponse, PreVoteResponse)):
             state.take_news(envelope.sender, message)
             if isinstance(self._role, Candidate):
                 # A configuration may turn out to be committed by which votes would have to be
@@ -165,7 +163,7 @@ class Core:
                 self._change_role(StepDown(reason) if reason else None)
         if envelope.term != state.term and not self._match_term(envelope):
             return
-        if isinstance(message, PreVote | Vote):
+        if isinstance(message, (PreVote, Vote)):
             self._answer_request(envelope.sender, envelope.term, message)
         elif not isinstance(message, ProposeReject):
             transition = self._role.step(envelope)
@@ -262,7 +260,7 @@ class Core:
             self._state.snapshot = self._restore = write.snapshot
         if write.entries:
             last = write.entries[-1]
-            self.log.mark_stable(EntryID(last.index, last.term))
+            self.log.mark_stable(last.index, last.term)
 
     def applied(self, raft_index: int) -> None:
         """Tell that the state machine has applied the entries, or the snapshot, up to there."""
@@ -331,7 +329,7 @@ class Core:
         if entries and isinstance(self._role, Leader):
             # Our own acknowledgement, which counts like any other (thesis 10.2.1).
             state.promise(self.server_id, AppendResponse(log.last_index))
-        hard_state = HardState(state.term, state.vote, log.commit_index)
+        hard_state = make_hard_state(state.term, state.vote, log.commit_index)
         write = Write(hard_state, entries, state.unwritten_snapshot, state.promises)
         state.unwritten_snapshot, state.promises = None, []
         return write

@@ -4,7 +4,8 @@ Log indexes and terms begin at 1; 0 means "none". Server ids are positive 64-bit
 "nobody". All of these are tuples: immutable, compared by value, and packed by msgpack as they are.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 # The kinds of entries. Only the user's own entries (NORMAL) reach `StateMachine.apply`.
 NOOP: Final = 0  # a new leader's first entry (thesis 3.6.2, 6.4)
@@ -80,6 +81,28 @@ class SnapshotMeta(NamedTuple):
     def id(self) -> EntryID:
         """The last entry that the snapshot replaces."""
         return EntryID(self.index, self.term)
+
+
+# Makes a NamedTuple of a tuple at half the cost of calling its class.
+_new: Final[Callable[[Any, tuple[Any, ...]], Any]] = tuple.__new__
+
+
+def make_entry(raft_index: int, term: int, kind: int, data: bytes) -> Entry:
+    """Return an `Entry`, faster than its class does: there is one for each proposal."""
+    entry: Entry = _new(Entry, (raft_index, term, kind, data))
+    return entry
+
+
+def make_entry_id(raft_index: int, term: int) -> EntryID:
+    """Return an `EntryID`, faster than its class does: there is one for each write."""
+    entry_id: EntryID = _new(EntryID, (raft_index, term))
+    return entry_id
+
+
+def make_hard_state(term: int, vote: int, commit: int) -> HardState:
+    """Return a `HardState`, faster than its class does: there is one for each write."""
+    hard_state: HardState = _new(HardState, (term, vote, commit))
+    return hard_state
 
 
 NO_ENTRY: Final = EntryID(0, 0)

@@ -186,13 +186,13 @@ class Log:
         """Note that everything `unwritten()` returns is on its way to the disk."""
         self.handed_index = self.last_index
 
-    def mark_stable(self, entry_id: EntryID) -> None:
+    def mark_stable(self, raft_index: int, term: int) -> None:
         """Note that the entries up to this one are on disk, if it is still the one handed over."""
         # While they were written, a new leader may have replaced them. An entry that came back
         # after that waits for its second write: the disk may hold the replacement by then.
-        if self.stable_index < entry_id.index <= self.handed_index:
-            if self.matches(*entry_id):
-                self.stable_index = entry_id.index
+        if self.stable_index < raft_index <= self.handed_index:
+            if self.matches(raft_index, term):
+                self.stable_index = raft_index
 
     # ---------------------------------------------------------------------- commit and applying
 

@@ -88,7 +88,7 @@ class Append:
     commit: int  # >= 0; the leader's commit index; may lie beyond the last of `entries`
     entries: list[Entry]  # consecutive, the first at prev_index + 1
 
-    # By hand, as what `dataclass` writes is never compiled; so in `Envelope`.
+    # By hand, as what `dataclass` writes is never compiled; so in all that are sent all the time.
     def __init__(self, prev_index: int, prev_term: int, commit: int, entries: list[Entry]) -> None:
         self.prev_index = prev_index
         self.prev_term = prev_term
@@ -96,11 +96,14 @@ class Append:
         self.entries = entries
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class AppendResponse:
     """The sender's log agrees with the leader's up to `match_index`, and that is on disk."""
 
     match_index: int  # >= 0
+
+    def __init__(self, match_index: int) -> None:
+        self.match_index = match_index
 
 
 @dataclass(slots=True)
@@ -117,7 +120,7 @@ class AppendReject:
     hint_term: int  # >= 0; 0 only together with hint_index 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class CommitTo:
     """The commit index has grown, and there is no entry to send with it. Not answered.
 
@@ -126,6 +129,9 @@ class CommitTo:
     """
 
     commit: int  # >= 1; at most what the recipient is known to hold
+
+    def __init__(self, commit: int) -> None:
+        self.commit = commit
 
 
 @dataclass(slots=True)
@@ -140,19 +146,26 @@ class InstallSnapshot:
     meta: SnapshotMeta
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Heartbeat:
     """The leader is alive (thesis 3.4). Carries the round for pending reads (thesis 6.4)."""
 
     commit: int  # >= 0; min(leader's commit, what the recipient is known to hold)
     read_round: int  # >= 0; grows during a leadership; 0 when no read has been asked for yet
 
+    def __init__(self, commit: int, read_round: int) -> None:
+        self.commit = commit
+        self.read_round = read_round
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class HeartbeatResponse:
     """The sender still follows the leader of this term; `read_round` is repeated."""
 
     read_round: int  # >= 0
+
+    def __init__(self, read_round: int) -> None:
+        self.read_round = read_round
 
 
 # ---------------------------------------------------------------------------- on behalf of users

@@ -26,7 +26,9 @@ def committed_index(voters: Sequence[int], match: Callable[[int], int]) -> int:
         return 0
     # In ascending order, a majority of the voters stands at or after this place, also when their
     # number is even: of four, the second lowest is reached by three.
-    return sorted(map(match, voters))[(len(voters) - 1) // 2]
+    matches = [match(voter) for voter in voters]
+    matches.sort()
+    return matches[(len(voters) - 1) // 2]
 
 
 def joint_committed_index(configuration: Configuration, match: Callable[[int], int]) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from raft.codec import Batch, DecodeError, decode_batch, encode_batch
-from raft.entry import NO_ENTRY, NO_HARD_STATE, EntryID
+from raft.entry import NO_ENTRY, NO_HARD_STATE, make_entry_id
 from raft.errors import CorruptRecord
 from raft.files import Files, NoRoom, is_full
 from raft.recovery import LogImage
@@ -166,7 +166,7 @@ class Wal:
         if batch.entries:
             first, last = batch.entries[0], batch.entries[-1]
             assert first.index <= self._last.index + 1, f"entry {first.index} after {self._last}"
-            self._last = EntryID(last.index, last.term)
+            self._last = make_entry_id(last.index, last.term)
         self._hard_state = batch.hard_state
         self._unsure = False
 

@@ -12,7 +12,14 @@ from httptools import HttpRequestParser
 from pyetcd.httpd.request import BadEscape, Request, unquote
 
 # Headers that decide how the connection goes on.
-HOST, LENGTH, EXPECT, CONNECTION, TRANSFER, UPGRADE, TWICE = (1 << bit for bit in range(7))
+HOST: Final = 0x01
+LENGTH: Final = 0x02
+EXPECT: Final = 0x04
+CONNECTION: Final = 0x08
+TRANSFER: Final = 0x10
+UPGRADE: Final = 0x20
+# One of them that came before.
+TWICE: Final = 0x40
 FLAGS: Final = {
     b"host": HOST,
     b"content-length": LENGTH,

@@ -208,8 +208,8 @@ class Connection:
         """One header; those that matter to the connection are noted in the flags."""
         name = name.lower()
         self._headers.append((name, value))
-        if name in head.FLAGS:
-            flag = head.FLAGS[name]
+        flag = head.FLAGS.get(name, 0)
+        if flag:
             self._flags |= flag if not self._flags & flag else flag | head.TWICE
 
     def on_headers_complete(self) -> None:

@@ -4,9 +4,10 @@ Knows generic HTTP only: 301 for an unclean path, 404 for an unknown one, 405 wi
 the paths mean is the table's business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from posixpath import normpath
+from typing import Final
 from urllib.parse import quote
 
 from pyetcd.httpd.pipeline import Handler
@@ -15,6 +16,7 @@ from pyetcd.httpd.response import ERROR_HEAD
 
 # What Go leaves unescaped in a path besides letters, digits and "-_.~".
 _PATH_SAFE = "$&+,/:;=@"
+_DOT: Final = 0x2E
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Route:
     # Ends with "/": every path below; else this path only.
     pattern: bytes
     # By method. A handler for None takes all methods that have none of their own.
-    handlers: Mapping[bytes | None, Handler]
+    handlers: dict[bytes | None, Handler]
     # The Allow header of a 405, in the order to be shown; empty for none.
     allow: bytes = b""
 
@@ -57,9 +59,9 @@ class Router:
     def __call__(self, request: Request) -> None:
         """Answer the request, or have it answered."""
         path = request.path
-        # Only such paths can be unclean: a name may begin with a dot, so look closer. (`find`, as
-        # `in` on bytes first raises, and catches, an error.)
-        if path.find(b"//") >= 0 or path.find(b"/.") >= 0:
+        # Only such paths can be unclean: a name may begin with a dot, so look closer. (`replace`
+        # takes less time than `find`; `in` raises, and catches, an error for all but a number.)
+        if path.replace(b"//", b"/") != path or (_DOT in path and path.find(b"/.") >= 0):
             clean = clean_path(path)
             # Go's CORS handlers, which stand before its router, answer OPTIONS on any path.
             if clean != path and request.method != b"OPTIONS":

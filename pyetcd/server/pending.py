@@ -24,20 +24,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
-from pyetcd.cluster import RequestIds
 from pyetcd.command import (
     Command,
     Overtaken,
+    Request,
     decode,
     decode_member_change,
     encode,
     encode_member_change,
     is_of_its_time,
-    make_request,
     request_id_of,
 )
 from pyetcd.errors import EtcdError, RaftInternal
 from pyetcd.server.apply import Done, Result, Waiter
+from pyetcd.server.request_ids import RequestIds
 from pyetcd.server.surroundings import Peers, RaftNode
 from raft import (
     CONFIG,
@@ -171,7 +171,7 @@ class Pending:
             done = self._timed(done)
         term = self._offer(NORMAL, data)
         last_sweep = last_sweep or self.last_sweep()
-        request = make_request(request_id, now, command, auth_revision)
+        request = Request(request_id, now, command, auth_revision)
         made_in = self._node.core.term
         self._waiters[request_id] = Waiter(done, last_sweep, NORMAL, data, term, made_in, request)
 

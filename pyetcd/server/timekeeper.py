@@ -288,10 +288,11 @@ class Timekeeper:
 
     def arm_sync(self) -> None:
         """Have the expired keys removed as soon as there are some; only the leader does."""
-        if self._sync_timer is not None or self._syncing or self._stopping or not self._leads:
-            return
+        # Asked after each batch that is applied, mostly in a store where no key expires.
         expiration = self._store.next_expiration()
-        if expiration is None or not self._clock.known:
+        if expiration is None or self._sync_timer is not None or self._syncing or self._stopping:
+            return
+        if not self._leads or not self._clock.known:
             return
         if self._clock.monotonic() - self._told_at >= TELL_SECONDS * SECOND:
             if len(self._node.core.configuration.voters) > 1:

@@ -96,15 +96,16 @@ class Event:
             return f'{text},"prevNode":{prev_node.text(self.now)}}}\n'
         # The common case in one piece: a key that does not expire. Both nodes have one key.
         key = quote(self.key)
-        text = (
-            f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'
-            f'"modifiedIndex":{node.modified_index},"createdIndex":{node.created_index}}}'
-        )
         if prev_node is None:
-            return text + "}\n"
+            return (
+                f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'
+                f'"modifiedIndex":{node.modified_index},"createdIndex":{node.created_index}}}}}\n'
+            )
         assert prev_node.value is not None, f"{self.key} was a directory and became a file"
         return (
-            f'{text},"prevNode":{{"key":{key},"value":{prev_node.quoted_value()}'
+            f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'
+            f'"modifiedIndex":{node.modified_index},"createdIndex":{node.created_index}}},'
+            f'"prevNode":{{"key":{key},"value":{prev_node.quoted_value()}'
             f"{lifetime_text(prev_node.expiration, self.now)},"
             f'"modifiedIndex":{prev_node.modified_index},'
             f'"createdIndex":{prev_node.created_index}}}}}\n'

@@ -9,17 +9,27 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from json.encoder import encode_basestring
+from typing import Final
 
 from pyetcd.errors import go_json
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOSECONDS = 1_000_000_000
 
+# Every byte that JSON, as Go writes it, does not take as it is becomes another one.
+_ESCAPED: Final = bytes(
+    byte if 0x20 <= byte < 0x80 and byte not in b'"\\<>&' else 0xFF for byte in range(256)
+)
 _search_rare = re.compile(r"[\u2028\u2029\udc80-\udcff]").search
 
 
 def quote(text: str) -> str:
     """Return a JSON string literal that can always be encoded as UTF-8."""
+    if text.isascii():
+        # To translate takes a quarter of the time that `encode_basestring` does.
+        plain = text.encode()
+        if plain.translate(_ESCAPED) == plain:
+            return f'"{text}"'
     quoted = encode_basestring(text)
     if "<" in quoted or ">" in quoted or "&" in quoted:
         return go_json(quoted)

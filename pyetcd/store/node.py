@@ -50,7 +50,10 @@ class KeyNode:
         if self._is_plain:
             return f'"{value}"'
         quoted = quote(value)
-        self._is_plain = len(quoted) == len(value) + 2 and quoted.startswith(value, 1)
+        # Escapes make a text longer, but for what is no UTF-8, whose place U+FFFD takes.
+        self._is_plain = len(quoted) == len(value) + 2 and (
+            value.isascii() or quoted.startswith(value, 1)
+        )
         return quoted
 
     def text(self, now: int) -> str:

@@ -305,7 +305,7 @@ def test_entries_are_handed_over_once() -> None:
     log.append(make_entries(2, 1))
     assert log.unwritten() == make_entries(2, 1)
     assert log.stable_index == 0
-    log.mark_stable(EntryID(1, 1))
+    log.mark_stable(1, 1)
     assert log.stable_index == 1
 
 
@@ -315,12 +315,12 @@ def test_stable_of_an_entry_that_was_replaced_is_ignored() -> None:
     log.append(make_entries(2, 1, 1))
     log.mark_handed()
     log.merge(make_entries(2, 2, 2))
-    log.mark_stable(EntryID(3, 1))
+    log.mark_stable(3, 1)
     assert log.stable_index == 1
     log.mark_handed()
-    log.mark_stable(EntryID(3, 1))
+    log.mark_stable(3, 1)
     assert log.stable_index == 1
-    log.mark_stable(EntryID(3, 2))
+    log.mark_stable(3, 2)
     assert log.stable_index == 3
 
 
@@ -331,7 +331,7 @@ def test_stable_of_an_entry_that_was_removed_is_ignored() -> None:
     log.mark_handed()
     log.merge(make_entries(2, 2))
     log.mark_handed()
-    log.mark_stable(EntryID(3, 1))
+    log.mark_stable(3, 1)
     assert log.stable_index == 1
 
 
@@ -342,7 +342,7 @@ def test_stable_of_an_entry_that_went_and_came_back_is_ignored() -> None:
     log.mark_handed()
     log.merge(make_entries(2, 3))
     log.merge(make_entries(2, 4))
-    log.mark_stable(EntryID(2, 4))
+    log.mark_stable(2, 4)
     assert log.stable_index == 1
     assert log.unwritten() == make_entries(2, 4)
 
@@ -350,7 +350,7 @@ def test_stable_of_an_entry_that_went_and_came_back_is_ignored() -> None:
 def test_stable_never_goes_back() -> None:
     """A late confirmation of less says nothing new."""
     log = make_log(1, 1, 1)
-    log.mark_stable(EntryID(2, 1))
+    log.mark_stable(2, 1)
     assert log.stable_index == 3
 
 
@@ -381,7 +381,7 @@ def test_committed_entries_wait_for_our_own_disk() -> None:
     log.commit_to(3)
     assert log.committed_slice(UNLIMITED) == make_entries(1, 1)
     log.mark_handed()
-    log.mark_stable(EntryID(2, 1))
+    log.mark_stable(2, 1)
     assert log.committed_slice(UNLIMITED) == make_entries(1, 1, 1)
 
 
@@ -477,7 +477,7 @@ def test_confirmations_from_before_a_restore_are_ignored() -> None:
     log.mark_handed()
     log.commit_to(1)
     log.restore(EntryID(9, 3))
-    log.mark_stable(EntryID(2, 1))
+    log.mark_stable(2, 1)
     log.applied_to(1)
     log.check()
     assert (log.stable_index, log.applied_index) == (9, 9)

@@ -89,7 +89,7 @@ class PlainLog(RuleBasedStateMachine):
     def finish_write(self) -> None:
         """The write under way is on disk."""
         if self.written is not None:
-            self.log.mark_stable(self.written.last)
+            self.log.mark_stable(*self.written.last)
             if self.written.is_intact:
                 self.stable = max(self.stable, self.written.last.index)
             self.written = None

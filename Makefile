@@ -1,7 +1,11 @@
 # `make run` and `make test` are all a user needs; each installs what it needs into .venv first.
-# PYTHON is the interpreter that makes .venv: any Python from 3.11 on.
+# PYTHON is the interpreter that makes .venv: any Python from 3.11 on. That of a distribution is taken
+# first, if it can make one and compile: it is built with profiles, and a tenth faster than what pyenv
+# builds as long as nobody tells it to do so, too.
 
-PYTHON ?= python3
+SUITABLE := import ensurepip, pathlib, sys, sysconfig; \
+	sys.exit(sys.version_info < (3, 11) or not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
+PYTHON ?= $(shell /usr/bin/python3 -c '$(SUITABLE)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 BIN := .venv/bin
 RUNTIME := .venv/runtime.stamp
 TOOLS := .venv/tools.stamp

@@ -145,6 +145,30 @@ class DiskStorage:
         """
         self._wal.write(Batch(write.snapshot, write.entries, write.hard_state))
 
+    def open_ring(self) -> int:
+        """Get ready for `begin_write`; return what is readable when a write has ended.
+
+        Returns -1 where the system has nothing to write with but threads.
+        """
+        return self._wal.open_ring()
+
+    def begin_write(self, write: Write, wait_seconds: float) -> bool:
+        """Begin to make `write` durable by the ring, and wait so long for it at most.
+
+        False for what is not the ring's, and so is for `write_blocking`. Raises OSError.
+        """
+        batch = Batch(write.snapshot, write.entries, write.hard_state)
+        return self._wal.begin(batch, wait_seconds)
+
+    def finish_write(self) -> bool:
+        """Whether what was begun is durable. An OSError is final, as of `write_blocking`."""
+        return self._wal.finish()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something was begun that has neither ended nor failed."""
+        return self._wal.is_writing
+
     @property
     def wants_room(self) -> bool:
         """Whether it is time for `make_room`."""

@@ -30,6 +30,7 @@ from raft.entry import NO_ENTRY, NO_HARD_STATE, make_entry_id
 from raft.errors import CorruptRecord
 from raft.files import Files, NoRoom, is_full
 from raft.recovery import LogImage
+from raft.ring import MAX_BYTES, Ring
 from raft.segment import (
     MAX_METADATA_BYTES,
     Head,
@@ -111,6 +112,11 @@ class Wal:
         self._spare = -1
         # Set while a write is under way, and for ever once one has failed.
         self._unsure = False
+        # What writes while our threads go on; None where there is none, or none was asked for.
+        self._ring: Ring | None = None
+        # What it writes, and how long that is as a record.
+        self._begun: Batch | None = None
+        self._begun_bytes = 0
 
     @classmethod
     def create(
@@ -159,7 +165,54 @@ class Wal:
                 raise
         record = encode_record(self._salt, self._records, payload)
         self._files.write_durably(self._descriptor, record, self._offset)
-        self._offset += len(record)
+        self._written(batch, len(record))
+
+    def open_ring(self) -> int:
+        """Get ready for `begin`; return what is readable when a write has ended, or -1."""
+        self._ring = self._files.open_ring()
+        return -1 if self._ring is None else self._ring.fileno()
+
+    def begin(self, batch: Batch, wait_seconds: float) -> bool:
+        """Begin to make a batch durable by the ring, and wait so long for it at most.
+
+        False if it takes more than a single write, or a larger one than the ring's: then it is for
+        `write`. Raises OSError, after which nothing more can be written.
+        """
+        assert not self._unsure, "a write after one that failed, or during another"
+        assert self._ring is not None, "begun without a ring"
+        payload = encode_batch(batch)
+        size = record_bytes(len(payload))
+        if size > MAX_BYTES or self._offset + size > self._file_bytes:
+            return False
+        self._unsure = True
+        record = encode_record(self._salt, self._records, payload)
+        self._ring.begin(self._descriptor, record, self._offset, wait_seconds)
+        self._begun, self._begun_bytes = batch, size
+        return True
+
+    def finish(self) -> bool:
+        """Whether what was begun is durable. After an OSError nothing more can be written."""
+        batch = self._begun
+        assert self._ring is not None, "finished without a ring"
+        assert batch is not None, "finished before it was begun"
+        try:
+            if not self._ring.finish():
+                return False
+        except OSError:
+            self._begun = None
+            raise
+        self._begun = None
+        self._written(batch, self._begun_bytes)
+        return True
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something was begun that has neither ended nor failed."""
+        return self._begun is not None
+
+    def _written(self, batch: Batch, size: int) -> None:
+        """Go on behind a record that is durable."""
+        self._offset += size
         self._records += 1
         if batch.snapshot is not None:
             self._last = batch.snapshot.id
@@ -210,6 +263,9 @@ class Wal:
             if descriptor >= 0:
                 self._files.close(descriptor)
         self._descriptor = self._spare = -1
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
 
     # ---------------------------------------------------------------------------------- writing
 

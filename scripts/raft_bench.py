@@ -55,6 +55,9 @@ class UnflushedFiles(DiskFiles):
     def write_durably(self, descriptor: int, data: bytes, offset: int) -> None:
         self.write(descriptor, data, offset)
 
+    def open_ring(self) -> None:
+        return None
+
     def flush(self, descriptor: int) -> None:
         pass
 

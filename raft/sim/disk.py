@@ -196,6 +196,9 @@ class SimulatedDisk:
         _put(file.content, data, offset)
         file.settle(offset, len(data))
 
+    def open_ring(self) -> None:
+        return None
+
     def flush(self, descriptor: int) -> None:
         self._operate()
         file = self._open[descriptor]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.load import Load
 from tests.cluster.processes import OTHER_SERVER, Cluster
+from tests.raft.rings import needs_ring
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,14 +22,35 @@ WRITES = 20
 SLOW_DISK_SECONDS = 0.01
 
 
+# How a write is asked for, and that it was done; of a ring's, that it was taken. (The event loop
+# has a ring of its own, which it enters otherwise.)
+BY_THREAD = r"RWF_DSYNC\) = \d+|pwritev2 resumed>.*\) = \d+|fdatasync.*= 0"
+BY_RING = (
+    r"io_uring_enter\(\d+, 1, (?:1, IORING_ENTER_GETEVENTS\|IORING_ENTER_EXT_ARG|0, 0,).*\) = 1"
+)
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_write_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
-    """Between any two answers to writes the system was asked for a durable write, and did it."""
+@pytest.mark.parametrize(
+    ("injected", "durable_write"),
+    [
+        pytest.param([], BY_RING, marks=needs_ring, id="ring"),
+        pytest.param(["-e", "inject=io_uring_setup:error=EPERM"], BY_THREAD, id="thread"),
+    ],
+)
+def test_write_is_on_disk_before_it_is_acknowledged(
+    tmp_path: Path, injected: list[str], durable_write: str
+) -> None:
+    """Between any two answers to writes the system was asked for a durable write, and did it.
+
+    Also in a container that forbids rings. (What a ring writes, and that it has ended when that is
+    told, is shown by tests/raft/test_ring.py and test_loop_storage.py.)
+    """
     with Cluster(tmp_path, size=1) as cluster:
         member = cluster.members[0]
         member.terminate()
         trace = tmp_path / "trace"
-        calls = "trace=pwritev2,fdatasync,write,writev,sendto,sendmsg"
+        calls = "trace=io_uring_setup,io_uring_enter,pwritev2,fdatasync,write,writev,sendto,sendmsg"
         member.command = [
             "strace",
             "-D",
@@ -37,6 +59,7 @@ def test_write_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
             "16",
             "-e",
             calls,
+            *injected,
             "-o",
             str(trace),
             *member.command,
@@ -46,10 +69,7 @@ def test_write_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
         for number in range(WRITES):
             member.put(f"key{number}", "value")
         member.terminate()
-        events = re.findall(
-            r"(RWF_DSYNC\) = \d+|pwritev2 resumed>.*\) = \d+|fdatasync.*= 0)|(HTTP/1\.1 201)",
-            trace.read_text(),
-        )
+        events = re.findall(rf"({durable_write})|(HTTP/1\.1 201)", trace.read_text())
     answers = 0
     durable_since_answer = False
     for durable, answered in events:

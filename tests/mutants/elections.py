@@ -23,7 +23,11 @@ ELECTION: Final = (
     mutant(
         "M01b",
         "the vote is not written",
-        (CORE + "_make_write", "HardState(state.term, state.vote,", "HardState(state.term, 0,"),
+        (
+            CORE + "_make_write",
+            "make_hard_state(state.term, state.vote,",
+            "make_hard_state(state.term, 0,",
+        ),
         (CORE + "_needs_write", "state.vote != hard_state.vote", "False"),
     ),
     mutant(

@@ -125,6 +125,22 @@ STORAGE: Final = (
         ("raft.wal:Wal.write", "self._files.write_durably(", "self._files.write("),
     ),
     mutant(
+        "M35d",
+        "a ring's write to the log is not flushed",
+        ("raft.ring:Ring._submit", "os.RWF_DSYNC", "0"),
+        killer="tests/raft/test_ring.py",
+    ),
+    mutant(
+        "M35e",
+        "a ring's write counts as durable when it is begun",
+        (
+            "raft.loop_storage:LoopStorage._write_by_ring",
+            "if self._disk.finish_write():",
+            "if True:",
+        ),
+        killer="tests/raft/test_loop_storage.py",
+    ),
+    mutant(
         "M37",
         "a second snapshot is taken while the first is being restored",
         (FOLLOWER + "_install_snapshot", "elif state.restoring is not None:", "elif False:"),

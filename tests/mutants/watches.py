@@ -90,6 +90,6 @@ WATCHES: Final = (
         "M62b",
         "a stream keeps all that its client does not read",
         ("pyetcd.httpd.response:Stream._write_slowly", "self._outlet.stream_bytes", "(1 << 60)"),
-        killer="tests/pyetcd/httpd/test_pipeline.py",
+        killer="tests/pyetcd/httpd/test_stream.py",
     ),
 )

@@ -48,6 +48,9 @@ class RecordingFiles(DiskFiles):
         self.operations.append(("write", descriptor, data, offset))
         self.operations.append(("flush", descriptor))
 
+    def open_ring(self) -> None:
+        return None
+
     def flush(self, descriptor: int) -> None:
         self.operations.append(("flush", descriptor))
 
@@ -72,6 +75,9 @@ class UnflushedFiles(DiskFiles):
 
     def write_durably(self, descriptor: int, data: bytes, offset: int) -> None:
         self.write(descriptor, data, offset)
+
+    def open_ring(self) -> None:
+        return None
 
     def flush(self, descriptor: int) -> None:
         pass

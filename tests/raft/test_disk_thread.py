@@ -12,7 +12,7 @@ import pytest
 
 from raft import DiskStorage, HardState, StorageConfig, Write
 from raft.files import NoRoom
-from raft.node import DiskThread, LoopStorage
+from raft.loop_storage import DiskThread, LoopStorage
 from tests.raft.node_world import PATIENCE_SECONDS, TroubledFiles
 
 LONG = PATIENCE_SECONDS
@@ -121,7 +121,7 @@ def test_loop_waits_for_no_write_after_a_slow_one_until_one_is_quick(
 ) -> None:
     """A slow disk holds the loop up once, for less than a millisecond."""
     # Longer than a busy machine makes a quick write take.
-    monkeypatch.setattr("raft.node.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("raft.loop_storage.PATIENCE_SECONDS", 0.5)
     files = TroubledFiles()
     disk = DiskStorage.create(StorageConfig(tmp_path / "data"), b"", files)
     loop = asyncio.new_event_loop()

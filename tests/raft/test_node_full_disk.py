@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raft import ProposalDropped
-from raft.node import ROOM_SECONDS
+from raft.loop_storage import ROOM_SECONDS
 from tests.raft.node_world import World
 from tests.raft.test_node import in_loop
 

@@ -1,0 +1,174 @@
+"""Proves that a ring's write has ended when it says so, is durable, and may fail."""
+
+import ctypes
+import errno
+import os
+import select
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raft.ring import MAX_BYTES, Ring, load_system_call
+from tests.raft.rings import needs_ring
+
+LONG_SECONDS = 10.0
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    ring = Ring()
+    yield ring
+    ring.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(descriptor, 0, 2 * MAX_BYTES)
+    yield descriptor
+    os.close(descriptor)
+
+
+def until_finished(ring: Ring) -> int:
+    """How often it was asked for in vain."""
+    deadline = time.monotonic() + LONG_SECONDS
+    asked = 0
+    while not ring.finish():
+        assert time.monotonic() < deadline, "the write does not end"
+        asked += 1
+        select.select([ring], [], [], LONG_SECONDS)
+    return asked
+
+
+@needs_ring
+def test_write_that_is_waited_for_has_ended(ring: Ring, file: int) -> None:
+    """Each where it is to be, however many there are."""
+    for at in range(20):
+        ring.begin(file, b"%20d" % at, 20 * at, LONG_SECONDS)
+        assert ring.is_busy
+        assert ring.finish()
+        assert not ring.is_busy
+    assert os.pread(file, 400, 0) == b"".join(b"%20d" % at for at in range(20))
+
+
+@needs_ring
+def test_write_is_asked_to_be_durable(ring: Ring, file: int) -> None:
+    """Nothing that can be seen from outside but what the kernel is told."""
+    ring.begin(file, b"durable", 0, LONG_SECONDS)
+    assert ring.finish()
+    operation, flags = struct.unpack_from("<BB", ring._sqes)
+    (write_flags,) = struct.unpack_from("<i", ring._sqes, 28)
+    assert (operation, flags, write_flags) == (23, 1 << 4, os.RWF_DSYNC)
+
+
+@needs_ring
+def test_largest_write_is_not_waited_for(ring: Ring, file: int) -> None:
+    """And is told of by the descriptor."""
+    data = os.urandom(MAX_BYTES)
+    ring.begin(file, data, 100, 0.0)
+    until_finished(ring)
+    assert os.pread(file, MAX_BYTES, 100) == data
+
+
+@needs_ring
+def test_wait_ends_while_the_write_goes_on(ring: Ring) -> None:
+    """A pipe that nobody reads is slow; and what it takes in parts is written whole."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(reader, False)
+        started = time.monotonic()
+        ring.begin(writer, b"x" * 500_000, 0, 0.01)
+        assert time.monotonic() - started < LONG_SECONDS / 2
+        assert not ring.finish()
+        got = b""
+        deadline = time.monotonic() + LONG_SECONDS
+        while not ring.finish():
+            assert time.monotonic() < deadline, f"{len(got)} bytes came"
+            select.select([reader, ring], [], [], LONG_SECONDS)
+            try:
+                got += os.read(reader, 1 << 16)
+            except BlockingIOError:
+                pass
+        while len(got) < 500_000:
+            got += os.read(reader, 1 << 16)
+        assert got == b"x" * 500_000
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@needs_ring
+@pytest.mark.parametrize(
+    ("path", "flags", "data", "number"),
+    [
+        ("/dev/full", os.O_WRONLY, b"x", errno.ENOSPC),
+        ("/dev/null", os.O_RDONLY, b"x", errno.EBADF),
+        ("/dev/null", os.O_WRONLY, b"", errno.EIO),
+    ],
+)
+def test_failed_write_raises_once(
+    ring: Ring, path: str, flags: int, data: bytes, number: int
+) -> None:
+    """What the kernel says; or EIO when it writes nothing, of which there would be no end."""
+    descriptor = os.open(path, flags)
+    ring.begin(descriptor, data, 0, LONG_SECONDS)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        ring.finish()
+    assert caught.value.errno == number
+    assert not ring.is_busy
+    os.close(descriptor)
+
+
+class Refusing:
+    """The system call, in a container that forbids it or on an old kernel."""
+
+    def __init__(self, **answers: int) -> None:
+        self._real = load_system_call()
+        self.answers = answers
+        self.is_old = False
+
+    def __call__(self, number: int, *arguments: int) -> int:
+        name = {425: "setup", 426: "enter"}[number]
+        answer = self.answers.get(name)
+        if answer is None:
+            result = self._real(number, *arguments)
+            if name == "setup" and self.is_old:
+                ctypes.memset(arguments[1] + 20, 0, 4)  # the features
+            return result
+        if answer < 0:
+            ctypes.set_errno(-answer)
+            return -1
+        return answer
+
+
+def test_no_ring_where_it_is_forbidden() -> None:
+    """As docker does."""
+    with pytest.raises(PermissionError, match="io_uring: Operation not permitted"):
+        Ring(Refusing(setup=-errno.EPERM))
+
+
+@needs_ring
+def test_no_ring_on_an_old_kernel() -> None:
+    """One that could not wait for a bounded time; nothing is left open."""
+    call = Refusing()
+    call.is_old = True
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="too old"):
+        Ring(call)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_ring
+@pytest.mark.parametrize(("answer", "text"), [(-errno.EBUSY, "busy"), (0, "takes no write")])
+def test_write_that_cannot_be_begun_raises(file: int, answer: int, text: str) -> None:
+    """It counts as one that has failed."""
+    call = Refusing()
+    ring = Ring(call)
+    call.answers["enter"] = answer
+    with pytest.raises(OSError, match=text):
+        ring.begin(file, b"x", 0, 0.0)
+    assert not ring.is_busy
+    ring.close()

@@ -23,7 +23,6 @@ from raft.entry import (
     Entry,
     HardState,
     SnapshotMeta,
-    make_entry,
 )
 from raft.errors import RaftError
 from raft.messages import (
@@ -253,7 +252,8 @@ def _entry(row: object) -> Entry:
         raise DecodeError(f"entry {raft_index} is of the unknown kind {kind!r:.40}")
     if type(data) is not bytes or (data and kind == NOOP):
         raise DecodeError(f"entry {raft_index} holds what its kind does not")
-    return make_entry(raft_index, term, kind, data)
+    entry: Entry = _make_entry(row)
+    return entry
 
 
 def _is_filled_noop(kind: int, data: bytes) -> bool:

@@ -162,7 +162,7 @@ class LoopStorage:
         """See `raft.interfaces.Storage`."""
         self._watch()
         done = partial(self._enter, done)
-        if self._ring >= 0:
+        if self._ring >= 0 and write.snapshot is None:
             try:
                 is_durable = self._write_by_ring(write, done)
             except Exception as error:

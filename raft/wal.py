@@ -195,12 +195,8 @@ class Wal:
         batch = self._begun
         assert self._ring is not None, "finished without a ring"
         assert batch is not None, "finished before it was begun"
-        try:
-            if not self._ring.finish():
-                return False
-        except OSError:
-            self._begun = None
-            raise
+        if not self._ring.finish():
+            return False
         self._begun = None
         self._written(batch, self._begun_bytes)
         return True
@@ -208,7 +204,7 @@ class Wal:
     @property
     def is_writing(self) -> bool:
         """Whether something was begun that has neither ended nor failed."""
-        return self._begun is not None
+        return self._ring is not None and self._ring.is_busy
 
     def _written(self, batch: Batch, size: int) -> None:
         """Go on behind a record that is durable."""

@@ -339,10 +339,10 @@ class Keys:
 
     def _format_head(self, etcd_index: int) -> bytes:
         server = self._server
-        of = (etcd_index, server.raft_index, server.term)
+        raft_index, term = server.raft_index, server.term
+        of = (etcd_index, raft_index, term)
         # Between two writes all answers have the same head.
         if of != self._last_head_is_of:
-            raft_index, term = of[1], of[2]
             self._last_head = b"%bX-Etcd-Index: %d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n" % (
                 self._error_head,
                 etcd_index,

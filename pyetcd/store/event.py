@@ -94,7 +94,8 @@ class Event:
             if prev_node is None:
                 return text + "}\n"
             return f'{text},"prevNode":{prev_node.text(self.now)}}}\n'
-        # The common case in one piece: a key that does not expire. Both nodes have one key.
+        # The common case in one piece: a key that does not expire. Both nodes have one key. (It is
+        # written down twice, as to put it together of parts would copy the values once more.)
         key = quote(self.key)
         if prev_node is None:
             return (

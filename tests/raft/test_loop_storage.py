@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from raft import NORMAL, DiskStorage, Entry, HardState, StorageConfig, Write
+from raft import (
+    NORMAL,
+    Configuration,
+    DiskStorage,
+    Entry,
+    HardState,
+    SnapshotMeta,
+    StorageConfig,
+    Write,
+)
 from raft.files import DiskFiles
 from raft.loop_storage import LoopStorage
 from raft.ring import MAX_BYTES, Ring
@@ -114,6 +123,23 @@ def test_what_is_not_for_the_ring_is_written_all_the_same(world: World) -> None:
             world.until_told()
     assert len(list(world.config.wal_path.glob("*.wal"))) > 2
     assert world.stop() == values
+    assert world.deaths == []
+
+
+def test_snapshot_of_the_leader_removes_what_it_makes_superfluous(world: World) -> None:
+    """It is not for the ring, as more is to be done than to write it."""
+    for number in range(30):
+        if not world.write(b"%05d" % number + b"x" * (SEGMENT_BYTES // 5)):
+            world.until_told()
+    assert len(list(world.config.wal_path.glob("*.wal"))) > world.config.max_wals
+    meta = SnapshotMeta(world.last_index + 1, 1, Configuration(voters=(1,)))
+    world.last_index += 1
+    write = Write(HardState(1, 0, meta.index), [], meta, [])
+    assert not world.storage.write(write, partial(world.told.append, meta.index))
+    assert not world.disk.is_writing
+    world.until_told()
+    world.loop.run_until_complete(world.storage.stop())
+    assert len(list(world.config.wal_path.glob("*.wal"))) == world.config.max_wals
     assert world.deaths == []
 
 

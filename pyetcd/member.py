@@ -23,24 +23,21 @@ from pyetcd.command import MemberChange, encode_member_change
 from pyetcd.config import Config
 from pyetcd.httpd import Listener, Router, bind_tcp
 from pyetcd.server.clock import ClusterClock
+from pyetcd.server.peers import CountedTransport, PeerEvents
 from pyetcd.server.server import Server
-from pyetcd.stats import Traffic
 from pyetcd.tls import Certificates
 from pyetcd.urls import Urls, address, is_secure
 from pyetcd.version import ETCD_VERSION
 from raft import (
     ADD_VOTER,
     CONFIG,
-    Append,
     Change,
     ConfigChange,
     CoreConfig,
     DiskStorage,
     Entry,
-    Envelope,
     HardState,
     Node,
-    PeerRejected,
     Recovered,
     StorageConfig,
     Write,
@@ -132,47 +129,6 @@ class _Certificates:
 
     clients: Certificates
     peers: Certificates
-
-
-class _PeerEvents:
-    """`raft.transport.Events`: what the transport tells goes to the server."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def on_envelopes(self, envelopes: list[Envelope]) -> None:
-        self._server.on_envelopes(envelopes)
-
-    def on_unreachable(self, peer_id: int) -> None:
-        self._server.on_unreachable(peer_id)
-
-    def on_stream_lost(self, peer_id: int) -> None:
-        self._server.on_stream_lost(peer_id)
-
-    def on_rejected(self, peer_id: int, error: PeerRejected) -> None:
-        self._server.on_rejected_by_peer(peer_id, error)
-
-    def on_snapshot_sent(self, peer_id: int, *, delivered: bool) -> None:
-        self._server.on_snapshot_sent(peer_id, delivered=delivered)
-
-
-class _CountedTransport:
-    """`raft.interfaces.Transport`: the transport, with its Appends counted for the statistics."""
-
-    def __init__(self, transport: Transport, traffic: Traffic) -> None:
-        self._send = transport.send
-        self._traffic = traffic
-
-    def send(self, envelopes: list[Envelope]) -> None:
-        now = time.monotonic()
-        for envelope in envelopes:
-            message = envelope.message
-            if type(message) is Append:
-                entries = message.entries
-                last_index = entries[-1].index if entries else 0
-                size_bytes = sum([len(entry.data) for entry in entries])
-                self._traffic.append_sent(envelope.recipient, last_index, size_bytes, now)
-        self._send(envelopes)
 
 
 def _bind(urls: Urls, opened: list[Callable[[], None]]) -> list[tuple[socket, bool]]:
@@ -268,7 +224,7 @@ async def _run(
     transport = Transport(
         identity.member_id,
         identity.cluster_id,
-        events=_PeerEvents(server),
+        events=PeerEvents(server),
         files=disk,
         random=random.Random(),
         peer_urls=identity.member.peer_urls,
@@ -289,7 +245,7 @@ async def _run(
         _core_config(config, identity.member_id),
         recovered,
         disk,
-        _CountedTransport(transport, server.traffic),
+        CountedTransport(transport, server.traffic),
         server.applier,
         tick_seconds=config.heartbeat_milliseconds / 1000 / TICKS_PER_HEARTBEAT,
         rng=random.Random(),

@@ -6,6 +6,7 @@ answer by callback. `raft.node` runs it in an event loop, the simulator in virtu
 For every `Ready`:
 
 1. Messages that promise nothing leave at once, so that followers write while we do (thesis 10.2.1).
+   But where there is nothing to write, and one entry to apply, its client is answered first.
 2. The `Write` goes to disk; one is in flight at a time, and what arrives meanwhile is the next.
 3. What it promises leaves only when it is durable, our own acknowledgement included.
 4. Entries that are committed and durable here are applied in order.
@@ -20,7 +21,7 @@ from functools import partial
 
 from raft.confchange import ConfigChange, decode_change
 from raft.core import Core
-from raft.entry import CONFIG, Entry, SnapshotMeta
+from raft.entry import CONFIG, NORMAL, Entry, SnapshotMeta
 from raft.interfaces import Ready, StateMachine, Storage, Transport, Write
 from raft.messages import Envelope
 
@@ -142,15 +143,19 @@ class Driver:
             self._serve_reads()
 
     def _carry_out(self, ready: Ready) -> None:
-        if ready.messages:
+        committed = ready.committed
+        answer_first = ready.write is None and len(committed) == 1 and committed[0].kind == NORMAL
+        if ready.messages and not answer_first:
             self._transport.send(ready.messages)
         if ready.write is not None:
             if self._storage.write(ready.write, partial(self._written, ready.write)):
                 self._confirm(ready.write)
         if ready.restore is not None:
             self._restore(ready.restore)
-        if ready.committed:
-            self._apply(ready.committed)
+        if committed:
+            self._apply(committed)
+        if ready.messages and answer_first:
+            self._transport.send(ready.messages)
         for context, read_index in ready.reads:
             # A context that is not ours any more was asked again under another one, and the old
             # answer may come from a leader that has been deposed since (thesis 6.4).

@@ -28,7 +28,8 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Count one measurement."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        # Most are quick, and this is in the way of each write.
+        self.counts[bisect_left(BOUNDS, seconds) if seconds > BOUNDS[0] else 0] += 1
         self.total_seconds += seconds
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from raft.codec import make_batch
 from raft.durations import DiskDurations
 from raft.entry import SnapshotMeta
 from raft.files import NoRoom, is_full
@@ -139,16 +140,15 @@ class LoopStorage:
         self._next_look = 0.0
         self._room_timer: asyncio.TimerHandle | None = None
         self._disk = disk
+        self._wal = disk.wal
         self._loop = loop
         self._die = die
         self._enter = enter
         self._wal_thread = DiskThread(loop, "wal", die, self._wait_for_room)
         # What becomes readable when a write of the ring has ended; -1 without a ring.
-        self._ring = disk.open_ring()
-        # Not set during a write that the loop does not wait for. When that was begun, how many
-        # entries it has, and what is to follow it.
-        self._ring_ended = asyncio.Event()
-        self._ring_ended.set()
+        self._ring = disk.wal.open_ring()
+        # Of the last write: when it was begun, how many entries it has, and what is to follow it if
+        # the loop does not wait for it.
         self._begun = 0.0
         self._entry_count = 0
         self._done: Job = nothing
@@ -157,11 +157,12 @@ class LoopStorage:
         self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._saving: asyncio.Task[None] | None = None
         self._stopping = False
+        # Set when nothing is written any more.
+        self._idle = asyncio.Event()
 
     def write(self, write: Write, done: Callable[[], None]) -> bool:
         """See `raft.interfaces.Storage`."""
         self._watch()
-        done = partial(self._enter, done)
         if self._ring >= 0 and write.snapshot is None:
             try:
                 is_durable = self._write_by_ring(write, done)
@@ -170,6 +171,7 @@ class LoopStorage:
                 return False
             if is_durable is not None:
                 return is_durable
+        done = partial(self._enter, done)
         job = partial(self._write_blocking, write)
         if self._is_quick and write.snapshot is None:
             return self._wal_thread.run(job, done, PATIENCE_SECONDS)
@@ -203,7 +205,8 @@ class LoopStorage:
             await self._saving
         await self._loop.run_in_executor(None, self._wal_thread.stop)
         if self._ring >= 0:
-            await self._ring_ended.wait()
+            if self._wal.is_writing:
+                await self._idle.wait()
             self._loop.remove_reader(self._ring)
             self._ring = -1
         self._snapshot_thread.shutdown(wait=True)
@@ -217,24 +220,25 @@ class LoopStorage:
         wait_seconds = PATIENCE_SECONDS if self._is_quick and count + before <= 2 else 0.0
         self._entry_count = count
         self._begun = time.perf_counter()
-        if not self._disk.begin_write(write, wait_seconds):
+        batch = make_batch(None, write.entries, write.hard_state)
+        if not self._wal.begin(batch, wait_seconds):
             return None
-        if self._disk.finish_write():
+        if self._wal.finish():
             self._written(self._begun)
             return True
-        self._done = done
-        self._ring_ended.clear()
+        self._done = partial(self._enter, done)
         return False
 
     def _ring_readable(self) -> None:
         try:
-            if not self._disk.is_writing or not self._disk.finish_write():
+            if not self._wal.is_writing or not self._wal.finish():
                 return
         except Exception as error:
-            self._ring_ended.set()
             self._die(error)
             return
-        self._ring_ended.set()
+        finally:
+            if self._stopping and not self._wal.is_writing:
+                self._idle.set()
         self._written(self._begun)
         done, self._done = self._done, nothing
         done()
@@ -249,7 +253,7 @@ class LoopStorage:
         self.durations.writes.add(ended - started)
         self._is_quick = ended - started < PATIENCE_SECONDS
         self._is_stuck = False
-        if self._disk.wants_room and (ended >= self._next_look or self._disk.is_short):
+        if self._wal.wants_room and (ended >= self._next_look or self._wal.is_short):
             self._wal_thread.submit(self._make_room, self._room_known)
 
     def _make_room(self) -> None:

@@ -171,7 +171,7 @@ class HeartbeatResponse:
 # ---------------------------------------------------------------------------- on behalf of users
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Propose:
     """A follower passes proposals on to the leader (thesis 6.2).
 
@@ -180,6 +180,9 @@ class Propose:
     """
 
     proposals: list[tuple[int, bytes]]  # (kind, data); kind is NORMAL or CONFIG
+
+    def __init__(self, proposals: list[tuple[int, bytes]]) -> None:
+        self.proposals = proposals
 
 
 @dataclass(slots=True)
@@ -193,19 +196,26 @@ class ProposeReject:
     proposals: list[tuple[int, bytes]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ReadIndex:
     """A follower asks for a commit index that a read may rely on (thesis 6.4)."""
 
     context: int  # >= 1; chosen by the asker and never used again by it
 
+    def __init__(self, context: int) -> None:
+        self.context = context
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class ReadIndexResponse:
     """Reads asked for under `context` may be served once `read_index` is applied."""
 
     context: int  # >= 1
     read_index: int  # >= 1
+
+    def __init__(self, context: int, read_index: int) -> None:
+        self.context = context
+        self.read_index = read_index
 
 
 Message: TypeAlias = (

@@ -24,7 +24,7 @@ MAX_BYTES: Final = 1 << 20
 # System calls have these numbers on all processors but Alpha.
 _SETUP: Final = 425
 _ENTER: Final = 426
-_ENTRIES: Final = 2
+_ENTRIES: Final = 1
 _SQES_OFFSET: Final = 0x1000_0000
 _PARAMS_BYTES: Final = 120
 # Kernels that can wait with a timeout, and have both queues in one mapping, say so.
@@ -34,16 +34,29 @@ _EXT_ARG: Final = 1 << 8
 _GET_EVENTS: Final = 1 << 0
 _ENTER_EXT_ARG: Final = 1 << 3
 # The entry of a write: operation, flags, priority, file, offset, address, length, and flags again.
-_SQE: Final = struct.Struct("<BBHiQQIi32x")
+# The rest of its 64 bytes stays zero.
+_SQE: Final = struct.Struct("=BBHiQQIi")
+_SQE_BYTES: Final = 64
 _WRITE: Final = 23
 # Always by a worker of the kernel, never in our system call, which a slow disk would hold up.
 _ASYNC: Final = 1 << 4
 _CQE_BYTES: Final = 16
-_RESULT: Final = struct.Struct("<8xi4x")
+# Where a result is in it, in words.
+_RESULT: Final = 2
 _MASK: Final = 0xFFFF_FFFF
 
 
 SystemCall = Callable[..., int]
+
+
+def load_quick_call() -> SystemCall:
+    """Return syscall(2) at half the cost, of which nothing is known but -1 when it fails.
+
+    Integers are passed as C's int; what is none has to be a value of `ctypes`.
+    """
+    call = ctypes.CDLL(None).syscall
+    call.restype = ctypes.c_long
+    return call
 
 
 def load_system_call() -> SystemCall:
@@ -65,6 +78,7 @@ class Ring:
     def __init__(self, call: SystemCall | None = None) -> None:
         """Raises OSError where there is no io_uring, or none that does what is needed."""
         self._call = call or load_system_call()
+        self._quick_call = call or load_quick_call()
         params = ctypes.create_string_buffer(_PARAMS_BYTES)
         self._descriptor = self._checked(
             self._call(_SETUP, _ENTRIES, ctypes.addressof(params), 0, 0, None, 0)
@@ -77,11 +91,15 @@ class Ring:
             raise
         self._buffer = mmap.mmap(-1, MAX_BYTES)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        # How long to wait, as the kernel reads it.
+        # How long to wait, also as the kernel reads it.
+        self._wait_seconds = 0.0
         self._timeout = (ctypes.c_longlong * 2)()
-        self._argument = ctypes.create_string_buffer(
-            struct.pack("<QIIQ", 0, 0, 0, ctypes.addressof(self._timeout)), 24
+        self._extended = ctypes.create_string_buffer(
+            struct.pack("=QIIQ", 0, 0, 0, ctypes.addressof(self._timeout)), 24
         )
+        self._argument = ctypes.c_void_p(ctypes.addressof(self._extended))
+        self._argument_bytes = ctypes.c_long(24)
+        self._durably: int = os.RWF_DSYNC
         # The write that is under way: its file, where it goes, how long it is, and how much of it
         # is done.
         self._file = -1
@@ -94,19 +112,22 @@ class Ring:
         (features,) = struct.unpack_from("<I", params, _FEATURES_OFFSET)
         if features & (_SINGLE_MAP | _EXT_ARG) != _SINGLE_MAP | _EXT_ARG:
             raise OSError(errno.EOPNOTSUPP, "this kernel's io_uring is too old")
-        _, tail, mask, _, _, _, array = struct.unpack_from("<7I", params, 40)
+        _, tail, _, _, _, _, array = struct.unpack_from("<7I", params, 40)
         cq_head, cq_tail, cq_mask, _, _, cqes = struct.unpack_from("<6I", params, 80)
         size = max(array + 4 * entries, cqes + _CQE_BYTES * cq_entries)
         self._queues = mmap.mmap(self._descriptor, size, mmap.MAP_SHARED)
         self._sqes = mmap.mmap(
-            self._descriptor, _SQE.size * entries, mmap.MAP_SHARED, offset=_SQES_OFFSET
+            self._descriptor, _SQE_BYTES * entries, mmap.MAP_SHARED, offset=_SQES_OFFSET
         )
         self._words = memoryview(self._queues).cast("I")
-        for at in range(entries):
-            self._words[array // 4 + at] = at
-        self._tail, self._mask = tail // 4, self._words[mask // 4]
-        self._cq_head, self._cq_tail = cq_head // 4, cq_tail // 4
-        self._cqes, self._cq_mask = cqes, self._words[cq_mask // 4]
+        self._results = memoryview(self._queues).cast("i")
+        # The only entry is always the next one.
+        self._words[array // 4] = 0
+        self._tail, self._cq_head, self._cq_tail = tail // 4, cq_head // 4, cq_tail // 4
+        self._cqes, self._cq_mask = cqes // 4, self._words[cq_mask // 4]
+        # How many were submitted, and how many have ended; modulo 2**32.
+        self._submitted = self._words[self._tail]
+        self._ended = self._words[self._cq_head]
 
     def fileno(self) -> int:
         """Return what becomes readable when a write has ended."""
@@ -130,14 +151,13 @@ class Ring:
 
     def finish(self) -> bool:
         """Whether the write has ended, all of it being on disk. Raises OSError if it has failed."""
-        words = self._words
-        head = words[self._cq_head]
-        if head == words[self._cq_tail]:
+        ended = self._ended
+        if ended == self._words[self._cq_tail]:
             return False
-        (result,) = _RESULT.unpack_from(
-            self._queues, self._cqes + _CQE_BYTES * (head & self._cq_mask)
-        )
-        words[self._cq_head] = (head + 1) & _MASK
+        at = self._cqes + (ended & self._cq_mask) * (_CQE_BYTES // 4) + _RESULT
+        result: int = self._results[at]
+        self._ended = (ended + 1) & _MASK
+        self._words[self._cq_head] = self._ended
         if result <= 0:
             self._file = -1
             # Nothing written is no error of the kernel's, but there would be no end of it.
@@ -154,15 +174,15 @@ class Ring:
         """Give the queues back; no write may be under way."""
         assert not self.is_busy, "closed during a write"
         self._words.release()
+        self._results.release()
         self._queues.close()
         self._sqes.close()
         os.close(self._descriptor)
 
     def _submit(self, wait_seconds: float) -> None:
-        tail = self._words[self._tail]
         _SQE.pack_into(
             self._sqes,
-            _SQE.size * (tail & self._mask),
+            0,
             _WRITE,
             _ASYNC,
             0,
@@ -170,15 +190,21 @@ class Ring:
             self._offset + self._done,
             self._address + self._done,
             self._size - self._done,
-            os.RWF_DSYNC,
+            self._durably,
         )
-        self._words[self._tail] = (tail + 1) & _MASK
+        self._submitted = (self._submitted + 1) & _MASK
+        self._words[self._tail] = self._submitted
         if wait_seconds > 0:
-            self._timeout[1] = round(wait_seconds * 1e9)
+            if wait_seconds != self._wait_seconds:
+                self._wait_seconds = wait_seconds
+                self._timeout[1] = round(wait_seconds * 1e9)
             flags = _GET_EVENTS | _ENTER_EXT_ARG
-            argument = ctypes.addressof(self._argument)
-            result = self._call(_ENTER, self._descriptor, 1, 1, flags, argument, 24)
+            argument, size = self._argument, self._argument_bytes
+            result = self._quick_call(_ENTER, self._descriptor, 1, 1, flags, argument, size)
         else:
+            result = self._quick_call(_ENTER, self._descriptor, 1, 0, 0, None, 0)
+        if result < 0:
+            # The entry was not taken: it is offered again, to be taken or to learn why not.
             result = self._call(_ENTER, self._descriptor, 1, 0, 0, None, 0)
         if result != 1:
             self._file = -1

@@ -67,8 +67,9 @@ class DiskStorage:
         """For `create` and `open` only."""
         self._config = config
         self._locks = locks
-        self._wal = wal
         self._snapshots = snapshots
+        # For whoever writes to it by its ring.
+        self.wal = wal
 
     @staticmethod
     def exists(config: StorageConfig, files: Files | None = None) -> bool:
@@ -143,48 +144,24 @@ class DiskStorage:
 
         But for NoRoom: the disk is full, and the same write may be tried again later.
         """
-        self._wal.write(Batch(write.snapshot, write.entries, write.hard_state))
-
-    def open_ring(self) -> int:
-        """Get ready for `begin_write`; return what is readable when a write has ended.
-
-        Returns -1 where the system has nothing to write with but threads.
-        """
-        return self._wal.open_ring()
-
-    def begin_write(self, write: Write, wait_seconds: float) -> bool:
-        """Begin to make `write` durable by the ring, and wait so long for it at most.
-
-        False for what is not the ring's, and so is for `write_blocking`. Raises OSError.
-        """
-        batch = Batch(write.snapshot, write.entries, write.hard_state)
-        return self._wal.begin(batch, wait_seconds)
-
-    def finish_write(self) -> bool:
-        """Whether what was begun is durable. An OSError is final, as of `write_blocking`."""
-        return self._wal.finish()
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether something was begun that has neither ended nor failed."""
-        return self._wal.is_writing
+        self.wal.write(Batch(write.snapshot, write.entries, write.hard_state))
 
     @property
     def wants_room(self) -> bool:
         """Whether it is time for `make_room`."""
-        return self._wal.wants_room
+        return self.wal.wants_room
 
     @property
     def is_short(self) -> bool:
         """Whether no entries should be taken on, unless `make_room` succeeds."""
-        return self._wal.is_short
+        return self.wal.is_short
 
     def make_room(self) -> bool:
         """Set room aside for the log ahead of need; False while no entries should be taken on.
 
         Raises OSError, but not for a full disk.
         """
-        return self._wal.make_room()
+        return self.wal.make_room()
 
     def begin_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
         """Begin a snapshot of our own. Raises OSError."""
@@ -205,13 +182,13 @@ class DiskStorage:
     def release(self, meta: SnapshotMeta) -> None:
         """Remove what is not needed any more with `meta`, a durable snapshot of this log."""
         if self._config.max_wals:
-            self._wal.purge(meta.index, self._config.max_wals)
+            self.wal.purge(meta.index, self._config.max_wals)
         if self._config.max_snapshots:
             self._snapshots.purge(meta, self._config.max_snapshots)
 
     def close(self) -> None:
         """Let go of the directory. The second time, nothing is left to do."""
-        self._wal.close()
+        self.wal.close()
         unlock(self._locks)
 
 

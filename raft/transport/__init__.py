@@ -4,10 +4,10 @@
 `SnapshotFiles`. docs/peer-protocol.md describes what travels.
 """
 
+from raft.transport.exchange import PeerStats
 from raft.transport.handshake import MemberRemoved
 from raft.transport.listener import Reply
 from raft.transport.local import Events, SnapshotFiles, SnapshotReceiver, Tuning
-from raft.transport.peer import PeerStats
 from raft.transport.transport import Transport
 
 __all__ = [

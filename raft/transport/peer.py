@@ -1,36 +1,21 @@
 """A peer: another member, the stream that we dial to it, and the one that it dials to us.
 
-Keeps the outgoing stream up for as long as the peer is one of ours, sends on it, and tells of its
-changes. Never waits and never raises on the sending path; never keeps messages for a peer that
-cannot take them.
+Keeps the outgoing stream up for as long as the peer is one of ours, and tells of its changes. What
+travels on the streams is the business of `raft.transport.exchange`.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 
-from raft.codec import encode_envelopes
 from raft.errors import PeerRejected
-from raft.messages import Envelope
 from raft.transport.dial import Call, dial
+from raft.transport.exchange import Exchange
 from raft.transport.handshake import STREAM_PATH, UPGRADE, failure
 from raft.transport.local import Local
 from raft.transport.stream import Stream
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class PeerStats:
-    """Totals since the peer was added."""
-
-    messages_sent: int = 0
-    bytes_sent: int = 0
-    messages_received: int = 0
-    bytes_received: int = 0
-    # To this peer: no stream, or it takes too slowly.
-    messages_dropped: int = 0
 
 
 class Peer:
@@ -39,7 +24,6 @@ class Peer:
     Invariants:
       1. There is at most one outgoing and one incoming stream.
       2. `active_since` is not None exactly while there is an outgoing stream.
-      3. Nothing is kept for the peer but what its outgoing stream has been given.
     """
 
     def __init__(self, peer_id: int, urls: list[str], *, local: Local, is_guest: bool) -> None:
@@ -47,21 +31,16 @@ class Peer:
         assert peer_id != local.member_id, f"{peer_id:x} is this member itself"
         self.peer_id = peer_id
         self.is_guest = is_guest
-        self.stats = PeerStats()
+        self.exchange = Exchange(peer_id, local)
         # In the event loop's clock.
         self.active_since: float | None = None
-        self.outgoing: Stream | None = None
-        self.incoming: Stream | None = None
         self._local = local
         self._urls = list(urls)
         self._url_turn = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._is_stopped = False
         self._failures = 0
-        self._told_unreachable = False
         self._last_failure = ""
-        self._last_complaint = ""
 
     @property
     def url(self) -> str | None:
@@ -75,19 +54,19 @@ class Peer:
 
     def stop(self, reason: str) -> None:
         """Dial no more, close both streams once they are flushed, and tell nothing of it."""
-        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
-        for stream in (self.outgoing, self.incoming):
+        exchange = self.exchange
+        for stream in (exchange.outgoing, exchange.incoming):
             if stream is not None:
                 stream.close(reason)
-        if self.outgoing is not None:
+        if exchange.outgoing is not None:
             self._deactivate(reason)
-        self.incoming = None
+        exchange.stop()
 
     def accept(self, stream: Stream) -> None:
         """Take a stream that the peer has dialed; it replaces an older one."""
-        older, self.incoming = self.incoming, stream
+        older, self.exchange.incoming = self.exchange.incoming, stream
         if older is not None:
             older.close("replaced by a newer one")
         self.hurry()
@@ -104,37 +83,8 @@ class Peer:
 
     def hurry(self) -> None:
         """Dial at once if there is no stream: there is news of the peer."""
-        if self.outgoing is None:
+        if self.exchange.outgoing is None:
             self._wake.set()
-
-    def send(self, envelopes: list[Envelope]) -> None:
-        """Send these in one frame, or drop them all."""
-        stream = self.outgoing
-        tuning = self._local.tuning
-        if stream is None or stream.write_buffer_bytes > tuning.max_buffer_bytes:
-            self._drop(len(envelopes))
-            return
-        payload = encode_envelopes(envelopes)
-        if len(payload) > tuning.max_frame_bytes:
-            if len(envelopes) > 1:
-                middle = len(envelopes) // 2
-                self.send(envelopes[:middle])
-                self.send(envelopes[middle:])
-            else:
-                self.complain(f"a message of {len(payload)} bytes is too large to be sent")
-                self._drop(1)
-            return
-        stream.write(payload)
-        self._told_unreachable = False
-        stats = self.stats
-        stats.messages_sent += len(envelopes)
-        stats.bytes_sent += len(payload)
-
-    def complain(self, text: str) -> None:
-        """Log what is wrong with the peer, unless it is what was wrong before."""
-        if text != self._last_complaint:
-            self._last_complaint = text
-            log.warning("peer %x: %s", self.peer_id, text)
 
     async def _run(self) -> None:
         """Keep the outgoing stream up until cancelled.
@@ -215,20 +165,18 @@ class Peer:
         stream.abort(f"{len(frames)} frames on a stream that is ours to write")
 
     def _activate(self, stream: Stream) -> None:
-        assert self.outgoing is None, f"a second stream to {self.peer_id:x}"
-        self.outgoing = stream
+        self.exchange.begin_sending(stream)
         self.active_since = asyncio.get_running_loop().time()
-        self._told_unreachable = False
         self._last_failure = ""
         log.info("the connection with %x became active", self.peer_id)
 
     def _lost_outgoing(self, stream: Stream, reason: str) -> None:
-        if stream is self.outgoing:
+        if stream is self.exchange.outgoing:
             self._deactivate(reason)
-            self._tell_unreachable()
+            self.exchange.tell_unreachable()
 
     def _deactivate(self, reason: str) -> None:
-        self.outgoing = None
+        self.exchange.outgoing = None
         self.active_since = None
         log.info("the connection with %x became inactive: %s", self.peer_id, reason)
 
@@ -241,14 +189,3 @@ class Peer:
         # The round that this is part of is logged, and so made known, when it is over.
         if str(error) not in self._last_failure:
             self._local.events.on_rejected(self.peer_id, error)
-
-    def _drop(self, count: int) -> None:
-        self.stats.messages_dropped += count
-        if not self._told_unreachable:
-            # Later, because whoever sends is in the midst of something.
-            asyncio.get_running_loop().call_soon(self._tell_unreachable)
-
-    def _tell_unreachable(self) -> None:
-        if not self._told_unreachable and not self._is_stopped:
-            self._told_unreachable = True
-            self._local.events.on_unreachable(self.peer_id)

@@ -79,7 +79,7 @@ class SnapshotSender:
         try:
             await self._transfer(peer, envelope, meta)
         except (RaftError, OSError) as error:
-            peer.complain(f"the snapshot at index {meta.index} was not delivered: {error}")
+            peer.exchange.complain(f"the snapshot at index {meta.index} was not delivered: {error}")
             delivered = False
         else:
             log.info("%x has the snapshot at index %d", peer_id, meta.index)

@@ -24,35 +24,41 @@ class FrameReader:
       1. Less than one frame is kept; its memory is what has arrived, not what was announced.
     """
 
-    __slots__ = ("_buffer", "_max_bytes")
+    __slots__ = ("_max_bytes", "_rest", "_wanted_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._buffer = bytearray()
+        # The beginning of a frame, and how long it has to be to tell more.
+        self._rest = bytearray()
+        self._wanted_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes, without empty ones. Raises FrameError."""
-        source: bytes | bytearray = data
-        if self._buffer:
-            self._buffer += data
-            source = self._buffer
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted_bytes:
+                return []
+            data = bytes(self._rest)
+            self._rest.clear()
         frames: list[bytes] = []
-        size = len(source)
+        size = len(data)
         start = 0
+        wanted = HEADER_BYTES
         while size - start >= HEADER_BYTES:
             begin = start + HEADER_BYTES
-            length = int.from_bytes(source[start:begin], "big")
+            high, low = data[start] << 8 | data[start + 1], data[start + 2] << 8 | data[start + 3]
+            length = high << 16 | low
             if length > self._max_bytes:
                 raise FrameError(f"a frame of {length} bytes, more than {self._max_bytes}")
             if size - begin < length:
+                wanted += length
                 break
             start = begin + length
             if length:
-                frames.append(bytes(source[begin:start]))
-        if source is self._buffer:
-            del self._buffer[:start]
-        elif start < size:
-            self._buffer += data[start:]
+                frames.append(data[begin:start])
+        if start < size:
+            self._rest += data[start:]
+            self._wanted_bytes = wanted
         return frames
 
 

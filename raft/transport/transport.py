@@ -13,11 +13,11 @@ from random import Random
 from ssl import SSLContext
 from typing import Final
 
-from raft.codec import DecodeError, decode_envelopes
-from raft.messages import Envelope, InstallSnapshot
+from raft.messages import Envelope
+from raft.transport.exchange import Exchanges, PeerStats
 from raft.transport.handshake import Hello, Refusal, admit
 from raft.transport.local import Events, Local, SnapshotFiles, Tuning
-from raft.transport.peer import Peer, PeerStats
+from raft.transport.peer import Peer
 from raft.transport.server import Page, Server
 from raft.transport.snapshot_sender import SnapshotSender
 from raft.transport.stream import Stream
@@ -75,6 +75,10 @@ class Transport:
         )
         self._snapshots = SnapshotSender(self._local, self._spawn)
         self._peers: dict[int, Peer] = {}
+        self._exchanges = Exchanges(self._send_snapshot)
+        # Send each to its recipient; never waits, never raises, may drop. All messages go this
+        # way, which is as short as can be.
+        self.send: Callable[[list[Envelope]], None] = self._exchanges.send
         self._removed: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -165,10 +169,11 @@ class Transport:
     def stats(self, peer_id: int) -> PeerStats | None:
         """The live counters of a peer."""
         peer = self._peers.get(peer_id)
-        return peer.stats if peer is not None else None
+        return peer.exchange.stats if peer is not None else None
 
     def _add(self, peer_id: int, urls: list[str], *, is_guest: bool) -> Peer:
         peer = self._peers[peer_id] = Peer(peer_id, urls, local=self._local, is_guest=is_guest)
+        self._exchanges.add(peer_id, peer.exchange)
         if self._is_running:
             peer.start(self._spawn)
         return peer
@@ -176,27 +181,16 @@ class Transport:
     def _drop_peer(self, peer_id: int, reason: str) -> None:
         peer = self._peers.pop(peer_id, None)
         if peer is not None:
+            self._exchanges.remove(peer_id)
             self._snapshots.cancel(peer_id)
             peer.stop(reason)
 
     # -------------------------------------------------------------------------------- sending
 
-    def send(self, envelopes: list[Envelope]) -> None:
-        """Send each to its recipient; never waits, never raises, may drop."""
-        groups: dict[int, list[Envelope]] = {}
-        for envelope in envelopes:
-            peer_id = envelope.recipient
-            if type(envelope.message) is InstallSnapshot:
-                if peer_id in self._peers and self._is_running:
-                    self._snapshots.send(self._peers[peer_id], envelope)
-            elif peer_id in groups:
-                groups[peer_id].append(envelope)
-            else:
-                groups[peer_id] = [envelope]
-        for peer_id, group in groups.items():
-            peer = self._peers.get(peer_id)
-            if peer is not None:
-                peer.send(group)
+    def _send_snapshot(self, envelope: Envelope) -> None:
+        peer = self._peers.get(envelope.recipient)
+        if peer is not None and self._is_running:
+            self._snapshots.send(peer, envelope)
 
     # ------------------------------------------------------------------------------ receiving
 
@@ -221,7 +215,7 @@ class Transport:
             peer = self._add(hello.sender, list(hello.peer_urls), is_guest=True)
         tuning = self._local.tuning
         stream = Stream(
-            on_frames=partial(self._received, peer),
+            on_frames=peer.exchange.receive,
             on_lost=partial(self._lost, peer),
             max_frame_bytes=tuning.max_frame_bytes,
             max_silent_ticks=tuning.silent_ticks,
@@ -230,39 +224,10 @@ class Transport:
         peer.accept(stream)
         return stream
 
-    def _received(self, peer: Peer, stream: Stream, frames: list[bytes]) -> None:
-        if stream is not peer.incoming:
-            return  # replaced, or the peer was removed
-        peer_id = peer.peer_id
-        member_id = self._local.member_id
-        stats = peer.stats
-        accepted: list[Envelope] = []
-        for frame in frames:
-            try:
-                envelopes = decode_envelopes(frame)
-            except DecodeError as error:
-                peer.complain(f"sent what is no message: {error}")
-                stream.abort("malformed")
-                break
-            stats.bytes_received += len(frame)
-            for envelope in envelopes:
-                if envelope.sender != peer_id or envelope.recipient != member_id:
-                    peer.complain(
-                        f"sent a message from {envelope.sender:x} to {envelope.recipient:x}"
-                    )
-                elif type(envelope.message) is InstallSnapshot:
-                    # Without its file: the core would believe to have a state that is nowhere.
-                    peer.complain("sent a snapshot's message without the snapshot")
-                else:
-                    accepted.append(envelope)
-        if accepted:
-            stats.messages_received += len(accepted)
-            self._local.events.on_envelopes(accepted)
-
     def _lost(self, peer: Peer, stream: Stream, reason: str) -> None:
-        if stream is not peer.incoming:
+        if stream is not peer.exchange.incoming:
             return
-        peer.incoming = None
+        peer.exchange.incoming = None
         log.debug("the stream from %x ended: %s", peer.peer_id, reason)
         if peer.is_guest:
             self._drop_peer(peer.peer_id, "it has left")

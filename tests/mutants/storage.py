@@ -75,7 +75,7 @@ STORAGE: Final = (
         (
             "raft.sim.storage:TimedStorage._begin_snapshot",
             "self._draw_chunk(",
-            "self.disk._wal.purge(meta.index, 1); self._draw_chunk(",
+            "self.disk.wal.purge(meta.index, 1); self._draw_chunk(",
         ),
     ),
     mutant(
@@ -127,7 +127,7 @@ STORAGE: Final = (
     mutant(
         "M35d",
         "a ring's write to the log is not flushed",
-        ("raft.ring:Ring._submit", "os.RWF_DSYNC", "0"),
+        ("raft.ring:Ring.__init__", "os.RWF_DSYNC", "0"),
         killer="tests/raft/test_ring.py",
     ),
     mutant(
@@ -135,7 +135,7 @@ STORAGE: Final = (
         "a ring's write counts as durable when it is begun",
         (
             "raft.loop_storage:LoopStorage._write_by_ring",
-            "if self._disk.finish_write():",
+            "if self._wal.finish():",
             "if True:",
         ),
         killer="tests/raft/test_loop_storage.py",

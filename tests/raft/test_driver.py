@@ -2,7 +2,7 @@
 
 import pytest
 
-from raft.confchange import ADD_VOTER, REMOVE
+from raft.confchange import ADD_VOTER, REMOVE, decode_change
 from raft.driver import Driver
 from raft.entry import (
     CONFIG,
@@ -83,6 +83,38 @@ def test_entries_that_others_committed_wait_for_our_own_disk():
     assert world.did("apply") == []
     world.complete()
     assert world.did("durable", "apply") == [("durable",), ("apply", [3])]
+
+
+def test_lone_answer_comes_before_followers_are_told_of_the_commit():
+    """Its client waits for it; followers wait for nothing."""
+    world = World(1, 2, 3).lead()
+    world.propose()
+    world.complete()
+    world.notes.clear()
+    world.receive(2, AppendResponse(3))
+    assert world.notes == [("apply", [3]), ("send", ["CommitTo"])]
+
+
+def test_followers_are_told_of_the_commit_of_many_before_these_are_applied():
+    """Their clients wait, too, and all of these take a while."""
+    world = World(1, 2, 3).lead()
+    for _ in range(3):
+        world.propose()
+    world.disk.complete_all()
+    world.notes.clear()
+    world.receive(2, AppendResponse(5))
+    assert world.notes == [("send", ["CommitTo"]), ("apply", [3, 4, 5])]
+
+
+def test_followers_are_told_of_a_changed_configuration_before_it_is_in_force():
+    """It may be the last that one of them hears."""
+    world = World(1, 2, 3).lead()
+    world.core.propose_config(decode_change(change_entry(3, (REMOVE, 3)).data))
+    world.pump()
+    world.disk.complete_all()
+    world.notes.clear()
+    world.receive(2, AppendResponse(3))
+    assert world.did("send", "change")[:2] == [("send", ["CommitTo"]), ("change", 3, b"why")]
 
 
 def test_proposals_that_arrive_during_a_write_share_the_next():

@@ -136,7 +136,7 @@ def test_snapshot_of_the_leader_removes_what_it_makes_superfluous(world: World) 
     world.last_index += 1
     write = Write(HardState(1, 0, meta.index), [], meta, [])
     assert not world.storage.write(write, partial(world.told.append, meta.index))
-    assert not world.disk.is_writing
+    assert not world.disk.wal.is_writing
     world.until_told()
     world.loop.run_until_complete(world.storage.stop())
     assert len(list(world.config.wal_path.glob("*.wal"))) == world.config.max_wals
@@ -170,7 +170,7 @@ def test_threads_do_without_a_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     world = World(tmp_path)
     if not world.write(b"a"):
         world.until_told()
-    assert not world.disk.is_writing
+    assert not world.disk.wal.is_writing
     assert world.stop() == [b"a"]
 
 

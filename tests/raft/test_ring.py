@@ -129,10 +129,14 @@ class Refusing:
         self._real = load_system_call()
         self.answers = answers
         self.is_old = False
+        self.refuses_once = False
 
     def __call__(self, number: int, *arguments: int) -> int:
         name = {425: "setup", 426: "enter"}[number]
         answer = self.answers.get(name)
+        if name == "enter" and self.refuses_once:
+            self.refuses_once = False
+            return -1
         if answer is None:
             result = self._real(number, *arguments)
             if name == "setup" and self.is_old:
@@ -171,4 +175,17 @@ def test_write_that_cannot_be_begun_raises(file: int, answer: int, text: str) ->
     with pytest.raises(OSError, match=text):
         ring.begin(file, b"x", 0, 0.0)
     assert not ring.is_busy
+    ring.close()
+
+
+@needs_ring
+def test_write_that_is_refused_for_a_moment_is_offered_again(file: int) -> None:
+    """The first of the two calls does not say what is wrong."""
+    call = Refusing()
+    ring = Ring(call)
+    call.refuses_once = True
+    ring.begin(file, b"again", 0, LONG_SECONDS)
+    assert not call.refuses_once
+    until_finished(ring)
+    assert os.pread(file, 5, 0) == b"again"
     ring.close()

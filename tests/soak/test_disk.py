@@ -40,7 +40,7 @@ def test_disk_without_a_plan_is_a_disk(files: FaultyFiles, tmp_path: Path) -> No
     """A whole storage, made, written, opened again."""
     config = StorageConfig(tmp_path / "data")
     disk = DiskStorage.create(config, b"me", files)
-    disk._wal.write(Batch(None, [Entry(1, 1, NORMAL, b"x")], HardState(1, 0, 1)))
+    disk.wal.write(Batch(None, [Entry(1, 1, NORMAL, b"x")], HardState(1, 0, 1)))
     disk.close()
     disk, recovered = DiskStorage.open(config, files)
     disk.close()

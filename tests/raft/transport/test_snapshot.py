@@ -84,7 +84,7 @@ def test_snapshot_that_is_not_taken_is_aborted_and_reported(
             a.transport.send([install(1, 2)])
             await until(lambda: a.snapshots)
             assert a.snapshots == [(2, False)]
-            assert str(error) in a.transport._peers[2]._last_complaint
+            assert str(error) in a.transport._peers[2].exchange._last_complaint
             assert b.disk.aborted == (0 if attribute == "open_error" else 1)
             assert b.disk.committed == 0
             assert b.envelopes == []
@@ -136,7 +136,7 @@ def test_snapshot_with_another_name_than_its_message_is_not_handed_over(run: Run
         async with cluster(a, b):
             a.transport.send([install(1, 2)])
             await until(lambda: a.snapshots == [(2, False)])
-            assert "snapshot 8@2, not 7@2" in a.transport._peers[2]._last_complaint
+            assert "snapshot 8@2, not 7@2" in a.transport._peers[2].exchange._last_complaint
             assert b.envelopes == []
 
     run(scenario())
@@ -242,7 +242,7 @@ def test_snapshot_to_a_peer_that_is_down_or_silent_is_reported(run: Run) -> None
             a.transport.send([install(1, 2), install(1, 3), install(1, 4), install(1, 9)])
             await until(lambda: len(a.snapshots) == 3)
             assert sorted(a.snapshots) == [(2, False), (3, False), (4, False)]
-            assert "no progress for 0.05 s" in a.transport._peers[4]._last_complaint
+            assert "no progress for 0.05 s" in a.transport._peers[4].exchange._last_complaint
 
     run(scenario())
 
@@ -321,7 +321,7 @@ def test_snapshot_refused_by_the_door_is_told_to_the_sender(run: Run) -> None:
             a.add(b)
             a.transport.send([install(1, 2)])
             await until(lambda: a.snapshots == [(2, False)])
-            assert "cluster ID mismatch" in a.transport._peers[2]._last_complaint
+            assert "cluster ID mismatch" in a.transport._peers[2].exchange._last_complaint
 
     run(scenario())
 

@@ -43,7 +43,7 @@ def test_frame_reader_of_noise_keeps_no_more_than_it_got(pieces: list[bytes]) ->
             assert sum(map(len, reader.feed(piece))) <= sum(map(len, pieces))
     except FrameError:
         pass
-    assert len(reader._buffer) <= sum(map(len, pieces))
+    assert len(reader._rest) <= sum(map(len, pieces))
 
 
 def test_frame_reader_frame_above_the_bound_is_refused_by_its_header() -> None:

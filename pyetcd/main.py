@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
-import click
 import uvloop
 
 from pyetcd import logs
@@ -80,6 +79,9 @@ def main(code: str = "the sources") -> None:
 
 
 def _main_of_discovery(argv: list[str]) -> int:
+    # Loaded by nobody else: a member need not wait for it.
+    import click
+
     from pyetcd.discovery_service import read_options
 
     try:

@@ -94,7 +94,7 @@ class Member:
             )
             client_sockets = _bind(config.listen_client_urls, opened)
             _try_to_bind(config.listen_peer_urls)
-            network = bootstrap.secure_network(certificates.peers.client())
+            network = bootstrap.secure_network(certificates.peers.client)
             plan, disk, recovered = await _open(config, network, opened)
             for line in config.start_lines(initial=plan.start is not Start.RESTART):
                 logging.getLogger("pyetcd.server").info("%s", line)

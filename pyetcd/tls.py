@@ -101,7 +101,9 @@ class Certificates:
         self._timer: asyncio.TimerHandle | None = None
         # What the last attempt to renew ended with, to be logged once.
         self._complaint = ""
-        self._client = _client_context(files)
+        # None until it is asked for, where there are no files that could be wrong: to read all the
+        # authorities that the system trusts takes a good part of a member's start.
+        self._client = _client_context(files) if files.named() else None
         # Of new connections. `server` must stay one object, since it is given away.
         self._current = None if files.is_empty else _server_context(files)
         self.server = None if files.is_empty else _server_context(files)
@@ -110,6 +112,8 @@ class Certificates:
 
     def client(self) -> ssl.SSLContext:
         """Return the context for a connection that we begin now."""
+        if self._client is None:
+            self._client = _client_context(self._files)
         return self._client
 
     def start(self) -> None:

@@ -119,14 +119,14 @@ async def same_urls(first: Urls, second: Urls, network: Network) -> bool:
     return sorted(resolved[: len(first)]) == sorted(resolved[len(first) :])
 
 
-async def http_get(url: str, *, tls: SSLContext | None = None) -> Answer:
-    """Get a URL, with `tls` if it is https; follow nothing, and let the caller limit the time.
+async def http_get(url: str, *, tls: Callable[[], SSLContext] = system_context) -> Answer:
+    """Get a URL, with `tls()` if it is https; follow nothing, and let the caller limit the time.
 
     Raises Unreachable.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    context = (tls or system_context()) if parts.scheme == "https" else None
+    context = tls() if parts.scheme == "https" else None
     try:
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
     except OSError as error:
@@ -177,8 +177,8 @@ async def resolve_host(host: str) -> str | None:
 REAL_NETWORK: Final = Network(http_get, resolve_host)
 
 
-def secure_network(tls: SSLContext) -> Network:
-    """Return the real network, in which https URLs are asked with these certificates."""
+def secure_network(tls: Callable[[], SSLContext]) -> Network:
+    """Return the real network, in which https URLs are asked with the certificates of `tls()`."""
     return Network(partial(http_get, tls=tls), resolve_host)
 
 

@@ -175,6 +175,11 @@ class Pipeline:
         """Whether some request may never be answered, and its client can be told to go."""
         return any(r.on_disconnect is not None or r.stream is not None for r in self._pending)
 
+    @property
+    def _stream(self) -> Stream | None:
+        """The one whose turn it is."""
+        return self._pending[0].stream if self._pending else None
+
     def submit(self, request: Request) -> None:
         """Start the request, or let it wait."""
         if not self._backlog and self._may_start(request):
@@ -200,12 +205,18 @@ class Pipeline:
     def pause_writing(self) -> None:
         """The client does not keep up: start no more requests."""
         self.write_paused = True
+        stream = self._stream
+        if stream is not None:
+            stream.pause()
         self.stale = 0
         self.watch_client()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
+        stream = self._stream
+        if stream is not None:
+            stream.resume()
         self.stale = 0
         self.advance()
 

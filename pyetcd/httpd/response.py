@@ -101,7 +101,8 @@ class Stream:
         self._outlet = outlet
         # What was written before the stream's turn came; None afterwards.
         self._held: list[bytes] | None = [head]
-        # The transport's write, while a chunk may go straight to it.
+        # The transport's write, while a chunk may go straight to it: the stream is open, and its
+        # client keeps up.
         self._direct: Callable[[bytes], None] | None = None
         self._finished = False
         self._chunked = chunked
@@ -137,19 +138,20 @@ class Stream:
 
         Many streams can share the same bytes.
         """
-        if self._direct is not None and not self._outlet.write_paused:
-            self._direct(framed)
+        direct = self._direct
+        if direct is not None:
+            direct(framed)
         else:
             self._write_slowly(framed)
 
     def finish_with(self, framed: bytes) -> None:
         """Send chunks of which the last is LAST_CHUNK, and so end the answer in one write."""
-        if self._direct is not None and not self._outlet.write_paused:
-            write = self._direct
+        direct = self._direct
+        if direct is not None:
             self._finished = True
             self._direct = None
             self.on_disconnect = None
-            write(framed)
+            direct(framed)
             self._outlet.end_stream(self)
         else:
             self.write_chunk(framed.removesuffix(LAST_CHUNK))
@@ -182,7 +184,19 @@ class Stream:
         transport.write(b"".join(held))
         if self._finished:
             self._outlet.end_stream(self)
-        elif self._chunked and self._body:
+        else:
+            self.resume()
+
+    def pause(self) -> None:
+        """The client does not keep up: what is written is counted from here on."""
+        self._direct = None
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        outlet, transport = self._outlet, self._outlet.transport
+        if self._finished or self._held is not None or transport is None or outlet.write_paused:
+            return
+        if self._chunked and self._body:
             self._direct = transport.write
 
     def _write_slowly(self, framed: bytes) -> None:

@@ -268,7 +268,7 @@ async def _director(config: Config, peers: Certificates) -> Director:
 
     async def get(url: str) -> Answer:
         # Asked each time: certificates are replaced while the proxy runs.
-        return await http_get(url, tls=peers.client())
+        return await http_get(url, tls=peers.client)
 
     network = Network(get, resolve_host)
     file = ClusterFile(config.data_dir)

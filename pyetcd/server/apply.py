@@ -182,10 +182,12 @@ class Applier:
                         compare(entry.index, data, store.index, None)
                         continue
                 result = execute(request)
-                compare(entry.index, data, store.index, result)
+                etcd_index = store.index
                 waiter = waiters.pop(request.request_id, None)
                 if waiter is not None:
                     waiter.done(result)
+                # After the answer, as its client waits for that alone.
+                compare(entry.index, data, etcd_index, result)
             else:
                 compare(entry.index, entry.data, store.index, None)
                 self._observer.on_term_began(entry.term)

@@ -20,6 +20,7 @@ class CountedTransport:
 
     def send(self, envelopes: list[Envelope]) -> None:
         """See `raft.interfaces.Transport`."""
+        self._send(envelopes)
         for envelope in envelopes:
             message = envelope.message
             if isinstance(message, Append):
@@ -28,7 +29,6 @@ class CountedTransport:
                 size_bytes = sum([len(entry.data) for entry in entries])
                 now = time.monotonic()
                 self._traffic.append_sent(envelope.recipient, last_index, size_bytes, now)
-        self._send(envelopes)
 
 
 class PeerEvents:

@@ -445,9 +445,11 @@ class Server:
 
     def on_envelopes(self, envelopes: list[Envelope]) -> None:
         """See `raft.transport.Events`."""
-        traffic = self.traffic
         # The loop's own clock has whole milliseconds only.
         now = time.monotonic()
+        # Counted afterwards, as clients may wait for what these bring.
+        self.node.receive(envelopes)
+        traffic = self.traffic
         for envelope in envelopes:
             message = envelope.message
             if isinstance(message, AppendResponse):
@@ -455,7 +457,6 @@ class Server:
             elif isinstance(message, Append):
                 size_bytes = sum([len(entry.data) for entry in message.entries])
                 traffic.append_received(size_bytes, now)
-        self.node.receive(envelopes)
 
     def on_unreachable(self, peer_id: int) -> None:
         """See `raft.transport.Events`."""

@@ -67,6 +67,25 @@ def test_no_files_are_a_client_that_trusts_the_system() -> None:
     assert certificates.client().check_hostname
 
 
+def test_authorities_of_the_system_are_read_when_https_is_dialed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There are so many that they would take a third of a member's start."""
+    read: list[object] = []
+    load = ssl.SSLContext.load_default_certs
+
+    def spy(context: ssl.SSLContext, purpose: ssl.Purpose) -> None:
+        read.append(context)
+        load(context, purpose)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", spy)
+    certificates = Certificates(TlsFiles())
+    assert read == []
+    context = certificates.client()
+    assert certificates.client() is context
+    assert read == [context]
+
+
 @pytest.mark.parametrize("old_name", [False, True])
 def test_client_without_certificate_is_refused_when_one_is_demanded(
     ca: Authority, old_name: bool

@@ -1,29 +1,61 @@
 """pyetcd on a disk whose flushes take their time: an entry point for tests only.
 
-python -m tests.cluster.slow_disk SECONDS FLAG...
+python -m tests.cluster.slow_disk SECONDS ring|thread FLAG...
 """
 
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 
 from pyetcd.main import main
 from raft.files import DiskFiles
+from raft.ring import Ring
 
 
-def slow_down(seconds: float) -> None:
-    """Make every durable write of this process take so much longer."""
+class SlowRing(Ring):
+    """A ring whose writes end so much later, and whose descriptor tells of it then."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._ends_at = 0.0
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def begin(self, descriptor: int, data: bytes, offset: int, wait_seconds: float) -> None:
+        super().begin(descriptor, data, offset, 0.0)
+        self._ends_at = time.monotonic() + self._seconds
+        threading.Timer(self._seconds, os.eventfd_write, (self._bell, 1)).start()
+        time.sleep(min(wait_seconds, self._seconds))
+
+    def finish(self) -> bool:
+        # The bell goes on ringing until the write itself has ended, too.
+        if time.monotonic() < self._ends_at or not super().finish():
+            return False
+        os.eventfd_read(self._bell)
+        return True
+
+
+def slow_down(seconds: float, way: str) -> None:
+    """Make every durable write of this process take so much longer, by a ring or by a thread."""
     write_durably = DiskFiles.write_durably
 
     def write_slowly(self: DiskFiles, descriptor: int, data: bytes, offset: int) -> None:
         write_durably(self, descriptor, data, offset)
         time.sleep(seconds)
 
+    def open_ring(self: DiskFiles) -> Ring | None:
+        return {"ring": lambda: SlowRing(seconds), "thread": lambda: None}[way]()
+
     DiskFiles.write_durably = write_slowly  # type: ignore[method-assign]
-    DiskFiles.open_ring = lambda self: None  # type: ignore[method-assign]
+    DiskFiles.open_ring = open_ring  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    slow_down(float(sys.argv[1]))
-    sys.argv = [str(Path(sys.argv[0])), *sys.argv[2:]]
+    slow_down(float(sys.argv[1]), sys.argv[2])
+    sys.argv = [str(Path(sys.argv[0])), *sys.argv[3:]]
     main()

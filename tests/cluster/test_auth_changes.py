@@ -36,7 +36,8 @@ def test_write_through_a_member_that_lags_behind_changes_of_roles_is_answered_in
     with Cluster(tmp_path) as cluster:
         slow = cluster.followers()[0]
         slow.terminate()
-        slow.command = [sys.executable, "-m", "tests.cluster.slow_disk", SLOW_DISK_SECONDS]
+        way = ["-m", "tests.cluster.slow_disk", SLOW_DISK_SECONDS, "thread"]
+        slow.command = [sys.executable, *way]
         slow.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         slow.start()
         slow.wait_serving()

@@ -82,7 +82,8 @@ def test_write_is_on_disk_before_it_is_acknowledged(
     assert answers == WRITES
 
 
-def test_slow_disk_holds_up_neither_reads_nor_the_leader(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [pytest.param("ring", marks=needs_ring), "thread"])
+def test_slow_disk_holds_up_neither_reads_nor_the_leader(tmp_path: Path, way: str) -> None:
     """With 10 ms a flush, reads are as fast as ever, and the leader goes on leading."""
     cluster = Cluster(tmp_path)
     for member in cluster.members:
@@ -91,6 +92,7 @@ def test_slow_disk_holds_up_neither_reads_nor_the_leader(tmp_path: Path) -> None
             "-m",
             "tests.cluster.slow_disk",
             str(SLOW_DISK_SECONDS),
+            way,
         ]
         member.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     with cluster:

@@ -73,6 +73,9 @@ class Driver:
         # Confirmed at an index that is not applied yet.
         self._confirmed_reads: list[tuple[int, list[ReadDone]]] = []
         self._saving: SnapshotMeta | None = None
+        # What goes to disk, and what is called when it is there.
+        self._writing: Write | None = None
+        self._on_written: Callable[[], None] = self._written
         # Whether the disk had no room for the last snapshot, which the log has said.
         self._lacked_room = False
         machine.configured(core.configuration)
@@ -148,8 +151,9 @@ class Driver:
         if ready.messages and not answer_first:
             self._transport.send(ready.messages)
         if ready.write is not None:
-            if self._storage.write(ready.write, partial(self._written, ready.write)):
-                self._confirm(ready.write)
+            self._writing = ready.write
+            if self._storage.write(ready.write, self._on_written):
+                self._confirm()
         if ready.restore is not None:
             self._restore(ready.restore)
         if committed:
@@ -165,12 +169,14 @@ class Driver:
         for rejected in ready.rejected:
             self._machine.reject(rejected)
 
-    def _written(self, write: Write) -> None:
-        self._confirm(write)
+    def _written(self) -> None:
+        self._confirm()
         self.pump()
 
-    def _confirm(self, write: Write) -> None:
-        core = self.core
+    def _confirm(self) -> None:
+        core, write = self.core, self._writing
+        assert write is not None, "told of a write that was not begun"
+        self._writing = None
         core.written(write)
         own = core.server_id
         others: list[Envelope] = []

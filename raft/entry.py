@@ -93,12 +93,6 @@ def make_entry(raft_index: int, term: int, kind: int, data: bytes) -> Entry:
     return entry
 
 
-def make_entry_id(raft_index: int, term: int) -> EntryID:
-    """Return an `EntryID`, faster than its class does: there is one for each write."""
-    entry_id: EntryID = _new(EntryID, (raft_index, term))
-    return entry_id
-
-
 def make_hard_state(term: int, vote: int, commit: int) -> HardState:
     """Return a `HardState`, faster than its class does: there is one for each write."""
     hard_state: HardState = _new(HardState, (term, vote, commit))

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from raft.codec import Batch, DecodeError, decode_batch, encode_batch
-from raft.entry import NO_ENTRY, NO_HARD_STATE, make_entry_id
+from raft.entry import NO_HARD_STATE, EntryID
 from raft.errors import CorruptRecord
 from raft.files import Files, NoRoom, is_full
 from raft.recovery import LogImage
@@ -100,7 +100,9 @@ class Wal:
         self._segment_bytes = segment_bytes
         self._segments: list[Segment] = []
         self._metadata = b""
-        self._last = NO_ENTRY
+        # The last entry of the log, or of the snapshot that it follows.
+        self._last_index = 0
+        self._last_term = 0
         self._hard_state = NO_HARD_STATE
         # Where the next record goes.
         self._descriptor = -1
@@ -211,11 +213,11 @@ class Wal:
         self._offset += size
         self._records += 1
         if batch.snapshot is not None:
-            self._last = batch.snapshot.id
+            self._last_index, self._last_term = batch.snapshot.id
         if batch.entries:
             first, last = batch.entries[0], batch.entries[-1]
-            assert first.index <= self._last.index + 1, f"entry {first.index} after {self._last}"
-            self._last = make_entry_id(last.index, last.term)
+            assert first.index <= self._last_index + 1, f"{first.index} after {self._last_index}"
+            self._last_index, self._last_term = last.index, last.term
         self._hard_state = batch.hard_state
         self._unsure = False
 
@@ -272,7 +274,7 @@ class Wal:
             number=number,
             file_bytes=0,
             records_before=self._records,
-            base=self._last,
+            base=EntryID(self._last_index, self._last_term),
             hard_state=self._hard_state,
             metadata=self._metadata,
             salt=self._files.draw_salt(),
@@ -281,7 +283,7 @@ class Wal:
         least_bytes += head_bytes(head) + _PAGE
         head.file_bytes = max(self._segment_bytes, least_bytes + -least_bytes % _PAGE)
         data = encode_head(head)
-        path = self._directory / f"{number:016x}-{self._last.index + 1:016x}.wal"
+        path = self._directory / f"{number:016x}-{self._last_index + 1:016x}.wal"
         if self._spare >= 0 and head.file_bytes == self._segment_bytes:
             temporary, descriptor = self._directory / SPARE, self._spare
             self._spare = -1
@@ -295,7 +297,7 @@ class Wal:
         if self._descriptor >= 0:
             self._files.close(self._descriptor)
         self._descriptor = descriptor
-        self._segments.append(Segment(path, number, self._last.index))
+        self._segments.append(Segment(path, number, self._last_index))
         self._salt = head.salt
         self._file_bytes = head.file_bytes
         self._records = 0
@@ -345,7 +347,7 @@ class Wal:
         self._file_bytes = reader.head.file_bytes
         self._records = reader.records
         self._offset = reader.end
-        self._last = image.last
+        self._last_index, self._last_term = image.last
         self._hard_state = image.hard_state
 
 

@@ -20,7 +20,6 @@ class SlowRing(Ring):
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
-        self._ends_at = 0.0
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -28,16 +27,19 @@ class SlowRing(Ring):
 
     def begin(self, descriptor: int, data: bytes, offset: int, wait_seconds: float) -> None:
         super().begin(descriptor, data, offset, 0.0)
-        self._ends_at = time.monotonic() + self._seconds
         threading.Timer(self._seconds, os.eventfd_write, (self._bell, 1)).start()
         time.sleep(min(wait_seconds, self._seconds))
 
     def finish(self) -> bool:
-        # The bell goes on ringing until the write itself has ended, too.
-        if time.monotonic() < self._ends_at or not super().finish():
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
             return False
-        os.eventfd_read(self._bell)
-        return True
+        if super().finish():
+            return True
+        # Late as it is, the write itself has not ended yet.
+        os.eventfd_write(self._bell, 1)
+        return False
 
 
 def slow_down(seconds: float, way: str) -> None:

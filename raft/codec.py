@@ -22,6 +22,7 @@ from raft.entry import (
     Entry,
     HardState,
     SnapshotMeta,
+    new_tuple,
 )
 from raft.errors import RaftError
 from raft.messages import (
@@ -59,8 +60,7 @@ _FOUR_ONLY: Final = {4}
 _ENTRY_KINDS: Final = {NOOP, NORMAL, CONFIG}
 _PROPOSAL_KINDS: Final = {NORMAL, CONFIG}
 
-_new: Final[Callable[[Any, tuple[Any, ...]], Any]] = tuple.__new__
-_make_entry: Final = partial(_new, Entry)
+_make_entry: Final = partial(new_tuple, Entry)
 
 
 # To make a packer takes more time than to pack a small message. Frames are packed in one thread and
@@ -85,7 +85,7 @@ class Batch(NamedTuple):
 
 def make_batch(snapshot: SnapshotMeta | None, entries: list[Entry], hard_state: HardState) -> Batch:
     """Return a `Batch`, faster than its class does: there is one for each write."""
-    batch: Batch = _new(Batch, (snapshot, entries, hard_state))
+    batch: Batch = new_tuple(Batch, (snapshot, entries, hard_state))
     return batch
 
 

@@ -84,18 +84,18 @@ class SnapshotMeta(NamedTuple):
 
 
 # Makes a NamedTuple of a tuple at half the cost of calling its class.
-_new: Final[Callable[[Any, tuple[Any, ...]], Any]] = tuple.__new__
+new_tuple: Final[Callable[[Any, tuple[Any, ...]], Any]] = tuple.__new__
 
 
 def make_entry(raft_index: int, term: int, kind: int, data: bytes) -> Entry:
     """Return an `Entry`, faster than its class does: there is one for each proposal."""
-    entry: Entry = _new(Entry, (raft_index, term, kind, data))
+    entry: Entry = new_tuple(Entry, (raft_index, term, kind, data))
     return entry
 
 
 def make_hard_state(term: int, vote: int, commit: int) -> HardState:
     """Return a `HardState`, faster than its class does: there is one for each write."""
-    hard_state: HardState = _new(HardState, (term, vote, commit))
+    hard_state: HardState = new_tuple(HardState, (term, vote, commit))
     return hard_state
 
 

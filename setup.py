@@ -37,9 +37,10 @@ class Compile(Command):
         if compiled.is_current(ROOT, self.root):
             return
         try:
+            made_of = compiled.digest_of_sources(ROOT)
             with tempfile.TemporaryDirectory() as scratch:
                 modules = self._build(compiled, Path(scratch))
-                self._place(compiled, Path(scratch) / "lib", modules)
+                self._place(compiled, Path(scratch) / "lib", modules, made_of)
         except (Exception, SystemExit) as error:
             # No compiler, no Python headers, no mypyc: nothing that a user must mend.
             sys.stderr.write(f"nothing compiled, pyetcd runs as plain Python: {error}\n")
@@ -73,8 +74,9 @@ class Compile(Command):
             os.chdir(there)
         return [module.name for module in modules]
 
-    def _place(self, compiled, built, modules):
+    def _place(self, compiled, built, modules, made_of):
         """Put the modules side by side; what is there already may be in use, and is replaced."""
+        compiled.write_manifest(ROOT, built, made_of)
         target = self.root / compiled.DIRECTORY
         fresh = target.with_name(target.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -82,7 +84,7 @@ class Compile(Command):
         suffix = compiled.interpreter()
         for module in modules:
             shutil.copy(built / (module.replace(".", "/") + suffix), fresh / (module + suffix))
-        compiled.write_manifest(ROOT, fresh)
+        shutil.copy(built / compiled.MANIFEST, fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 

@@ -139,9 +139,15 @@ def digest_of_sources(root: Path) -> str:
     return digest.hexdigest()
 
 
-def write_manifest(root: Path, directory: Path) -> None:
-    """Say what the compiled modules in this directory were made of. Raises OSError."""
-    manifest = {"sources": digest_of_sources(root), "interpreter": interpreter()}
+def write_manifest(root: Path, directory: Path, made_of: str) -> None:
+    """Say what the compiled modules in this directory were made of.
+
+    `made_of` is the digest of the sources from before they were compiled. Raises ValueError if
+    they were changed meanwhile, as nobody can tell then which were compiled; OSError.
+    """
+    if digest_of_sources(root) != made_of:
+        raise ValueError("the sources were changed while they were being compiled; compile again")
+    manifest = {"sources": made_of, "interpreter": interpreter()}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
@@ -173,4 +179,13 @@ class _Finder(importlib.machinery.PathFinder):
         return importlib.util.spec_from_file_location(fullname, found, loader=loader)
 
 
-__all__ = ["COMPILED", "PURE", "SOURCES", "interpreter", "is_current", "use", "write_manifest"]
+__all__ = [
+    "COMPILED",
+    "PURE",
+    "SOURCES",
+    "digest_of_sources",
+    "interpreter",
+    "is_current",
+    "use",
+    "write_manifest",
+]

@@ -36,7 +36,8 @@ class Listener:
     """Serves HTTP on any number of sockets with one handler.
 
     Invariants:
-      1. After `close` no socket, connection or timer is left.
+      1. After `close` no socket, connection or timer is left, and no request is taken; but the loop
+         may need some turns more to drop a client whose connection was being made.
     """
 
     __slots__ = ("_clock", "_crowd", "_servers", "_shared", "_timer")
@@ -92,6 +93,7 @@ class Listener:
             server.close()
         self._servers.clear()
         crowd = self._crowd
+        crowd.is_closed = True
         if crowd.members:
             empty = asyncio.Event()
             crowd.on_empty = empty.set

@@ -142,7 +142,11 @@ class Connection:
         """Begin to serve the client."""
         # A cast, as uvloop's transports do not derive from asyncio's.
         self._pipeline = Pipeline(self._shared, cast(asyncio.Transport, transport))
-        self._crowd.members.add(self)
+        crowd = self._crowd
+        crowd.members.add(self)
+        if crowd.is_closed:
+            # Accepted just before: what would answer is being stopped.
+            self.shut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who would still answer; a client's reset is not an error."""
@@ -402,6 +406,8 @@ class Crowd:
     """The open connections of a listener."""
 
     members: set[Connection] = field(default_factory=set)
+    # Whoever comes now comes too late.
+    is_closed: bool = False
     # Told when the last one is gone.
     on_empty: Callable[[], None] | None = None
 

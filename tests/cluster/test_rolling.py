@@ -40,7 +40,10 @@ class Slow:
 
 
 class Clients:
-    """Clients as people write them: a write that gets no answer goes to the next member."""
+    """Clients as people write them: a write that gets no answer goes to the next member.
+
+    Every second one has a connection for each request, as scripts with curl do.
+    """
 
     def __init__(self, members: Sequence[Member], *, count: int = 2) -> None:
         self._addresses = [urlsplit(member.client_url).netloc for member in members]
@@ -88,8 +91,13 @@ class Clients:
                 if answer.status in (http.client.OK, http.client.CREATED):
                     break
                 self.errors.append(f"{key} at {address}: {answer.status} {body!r}")
+                connection.close()
+                connection = None
                 turn += 1
             seconds = time.monotonic() - began
+            if number % 2:
+                connection.close()
+                connection = None
             self.acknowledged[f"/{key}"] = str(request)
             self.retried += bool(tries)
             if seconds > LONGEST_SECONDS:

@@ -20,7 +20,7 @@ def installed(tmp_path: Path) -> Path:
         path.write_text(f"# {source}\n")
     directory = tmp_path / compiled.DIRECTORY
     directory.mkdir()
-    compiled.write_manifest(tmp_path, directory)
+    compiled.write_manifest(tmp_path, directory, compiled.digest_of_sources(tmp_path))
     return tmp_path
 
 
@@ -50,6 +50,15 @@ def test_every_source_is_there_once():
 def test_sources_that_differ_are_run_themselves(installed: Path, content: bytes):
     """By a byte more, less or other: what is edited is what runs."""
     (installed / "raft/log.py").write_bytes(content)
+    assert compiled.use(installed, {}).startswith("the sources, as they were changed since")
+
+
+def test_sources_changed_while_they_were_compiled_are_not_taken_for_those(installed: Path):
+    """Compiling takes a minute, in which people edit: what was compiled is the old source."""
+    made_of = compiled.digest_of_sources(installed)
+    (installed / "raft/log.py").write_text("# edited\n")
+    with pytest.raises(ValueError, match="changed while they were being compiled; compile again"):
+        compiled.write_manifest(installed, installed / compiled.DIRECTORY, made_of)
     assert compiled.use(installed, {}).startswith("the sources, as they were changed since")
 
 

@@ -5,7 +5,7 @@ import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,45 @@ def test_listener_closing_drops_what_takes_too_long(
             await listener.close(grace_seconds=0.01)
             assert listener.connections == 0
             writer.close()
+
+    run(main())
+
+
+# Python's own loop, which no server runs on, may drop such a client by itself, and late.
+@pytest.mark.parametrize("run", [uvloop.new_event_loop], indirect=True, ids=["uvloop"])
+@pytest.mark.parametrize("turns", range(5))
+def test_listener_closing_leaves_no_connection_that_was_being_made(
+    run: Callable[[Awaitable[None]], None], turns: int
+) -> None:
+    """Between the kernel's accepting a client and its first byte the loop takes a few turns.
+
+    A request of such a client is not taken any more: what would answer it is being stopped.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        late: list[Request] = []
+        is_closed = False
+
+        def handler(got: Request) -> None:
+            if is_closed:
+                late.append(got)
+            got.respond(200, b"", b"hi")
+
+        bound = bind_tcp("127.0.0.1", 0)
+        async with serving(handler, bound) as listener:
+            with socket.create_connection(bound.getsockname()) as client:
+                client.setblocking(False)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await listener.close(grace_seconds=5)
+                is_closed = True
+                with suppress(ConnectionError):
+                    await loop.sock_sendall(client, request("PUT", "/v2/keys/late"))
+                    async with asyncio.timeout(5):
+                        assert await loop.sock_recv(client, 100) == b""
+            assert listener.connections == 0
+            assert late == []
 
     run(main())
 

@@ -104,7 +104,7 @@ class Keys:
         self._last_head = b""
         self._last_head_is_of = (0, 0, 0)
         self.requests = KeyRequests()
-        self._watches = Watches(self._store, self._format_head, self._refuse)
+        self._watches = Watches(self._store, self._format_head, self._refuse, server.call_later)
 
     def get(self, request: Request) -> None:
         """Answer GET and HEAD: a key, a directory, or a watch."""

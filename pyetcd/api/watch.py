@@ -2,14 +2,25 @@
 
 The header of a watch leaves at once, so that clients know it is there (Go's clients time out on
 headers); the events follow, each as one chunk. A thousand watchers may wait for one event: its
-chunk is framed once and shared by all of them.
+chunk is framed once and shared by all of them. What streams are told is sent to some of them in
+each turn of the loop, so that nobody else waits for a thousand writes; and a stream whose turn
+comes late gets all that has happened until then in one write.
 """
 
+from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from pyetcd.errors import EtcdError
 from pyetcd.httpd import LAST_CHUNK, Request, Stream, chunk
-from pyetcd.store import Event, Store
+from pyetcd.store import Event, Store, Watcher
+
+# So many streams are written to in one turn of the loop, about half a millisecond; but of many
+# streams an eighth, so that the last of them need not wait for too many turns.
+STREAMS_PER_TURN: Final = 64
+TURNS: Final = 8
+# What may wait for a stream's turn, before it is written at once.
+WAITING_BYTES: Final = 64 << 10
 
 
 class Watches:
@@ -20,11 +31,13 @@ class Watches:
         store: Store,
         format_head: Callable[[int], bytes],
         refuse: Callable[[Request, EtcdError], None],
+        call_later: Callable[[float, Callable[[], object]], None],
     ) -> None:
         """`format_head` makes the header lines of an answer at an etcd_index."""
         self._store = store
         self._format_head = format_head
         self._refuse = refuse
+        self.turns = Turns(call_later)
         # The chunk of the event that was sent last, and an answer's end with it: the next watcher
         # is likely to get one of them, too.
         self._framed_event: Event | None = None
@@ -35,7 +48,7 @@ class Watches:
         self, request: Request, path: str, *, recursive: bool, stream: bool, since_index: int
     ) -> None:
         """Answer with the first event from since_index on (0: from now on), or with all."""
-        watch = _Watch(self, stream)
+        watch = _Stream(self) if stream else _Poll(self)
         try:
             watcher = self._store.watch(
                 path,
@@ -53,7 +66,8 @@ class Watches:
         if event is not None and not stream:
             request.respond_in_chunks(200, head, self.frame_end(event))
             return
-        watch.stream = request.start_stream(200, head, watcher.remove)
+        watch.watcher = watcher
+        watch.stream = request.start_stream(200, head, watch.leave)
         if event is not None:
             # Nothing follows it, though this is a stream: etcd has never registered the watcher.
             watch.tell(event)
@@ -79,21 +93,123 @@ class Watches:
 class _Watch:
     """One watch that was begun."""
 
-    __slots__ = ("_is_stream", "_watches", "stream")
+    __slots__ = ("_watches", "stream", "watcher")
 
-    def __init__(self, watches: Watches, is_stream: bool) -> None:
+    def __init__(self, watches: Watches) -> None:
         self._watches = watches
-        self._is_stream = is_stream
         # Set before anything can happen.
         self.stream: Stream
+        self.watcher: Watcher
 
     def tell(self, event: Event) -> None:
-        """Send an event; the only one, unless this is a stream."""
-        if self._is_stream:
-            self.stream.write_chunk(self._watches.frame(event))
-        else:
-            self.stream.finish_with(self._watches.frame_end(event))
+        """Send an event."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """The client has gone, or the server ends the answer."""
+        self.watcher.remove()
 
     def end(self) -> None:
-        """Events were lost: end the answer without one, as etcd does."""
+        """Events were lost: end the answer without them, as etcd does."""
         self.stream.finish()
+
+
+class _Poll(_Watch):
+    """A watch that its first event ends."""
+
+    __slots__ = ()
+
+    def tell(self, event: Event) -> None:
+        """Send the event and the answer's end."""
+        self.stream.finish_with(self._watches.frame_end(event))
+
+
+class _Stream(_Watch):
+    """A watch that goes on.
+
+    Invariants:
+      1. `is_due` says that it is in the queue of `Turns`, as it is while anything waits.
+      2. What waits is no more than WAITING_BYTES.
+    """
+
+    __slots__ = ("_waiting", "_waiting_bytes", "is_due")
+
+    def __init__(self, watches: Watches) -> None:
+        super().__init__(watches)
+        self.is_due = False
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    def tell(self, event: Event) -> None:
+        """Send an event when the stream's turn comes."""
+        framed = self._watches.frame(event)
+        self._waiting.append(framed)
+        self._waiting_bytes += len(framed)
+        if not self.is_due:
+            self.is_due = True
+            self._watches.turns.add(self)
+        if self._waiting_bytes > WAITING_BYTES:
+            self.send()
+
+    def send(self) -> None:
+        """Send what waits."""
+        waiting = self._waiting
+        if waiting:
+            self._waiting = []
+            self._waiting_bytes = 0
+            if self.stream.is_open:
+                self.stream.write_chunk(self._watches.turns.joined(waiting))
+
+    def leave(self) -> None:
+        """See _Watch."""
+        super().leave()
+        self.send()
+
+    def end(self) -> None:
+        """See _Watch; what came before the loss is sent."""
+        self.send()
+        super().end()
+
+
+class Turns:
+    """The streams that have something to send, in the order in which they shall.
+
+    Invariants:
+      1. While a stream is due, `_send` is called in some later turn of the loop.
+    """
+
+    __slots__ = ("_call_later", "_due", "_joined", "_parts")
+
+    def __init__(self, call_later: Callable[[float, Callable[[], object]], None]) -> None:
+        self._call_later = call_later
+        self._due: deque[_Stream] = deque()
+        # What was joined last: streams of the same directory have the same chunks waiting.
+        self._parts: list[bytes] = []
+        self._joined = b""
+
+    def add(self, stream: _Stream) -> None:
+        """Have a stream send what waits when its turn comes."""
+        if not self._due:
+            self._call_later(0.0, self._send)
+        self._due.append(stream)
+
+    def joined(self, chunks: list[bytes]) -> bytes:
+        """Return these chunks as one piece, which streams share. The list stays as it is."""
+        if len(chunks) == 1:
+            return chunks[0]
+        if chunks != self._parts:
+            self._parts = chunks
+            self._joined = b"".join(chunks)
+        return self._joined
+
+    def _send(self) -> None:
+        due = self._due
+        for _ in range(min(len(due), max(STREAMS_PER_TURN, len(due) // TURNS))):
+            stream = due.popleft()
+            stream.is_due = False
+            stream.send()
+        if due:
+            self._call_later(0.0, self._send)
+        else:
+            # Not kept for nobody.
+            self._parts, self._joined = [], b""

@@ -234,8 +234,8 @@ class Pipeline:
     def shut(self) -> None:
         """End as soon as the started requests are answered.
 
-        Streams end here, with their last chunk. Whoever waits for something that may never
-        happen (`on_disconnect`) is told, and not answered.
+        Streams end here, with their last chunk; whoever writes them is told (`on_disconnect`)
+        before that. Whoever waits for what may never happen is told, and not answered.
         """
         self._backlog.clear()
         if not self._pending:
@@ -244,10 +244,10 @@ class Pipeline:
         self.take_no_more()
         for request in list(self._pending):
             if request.stream is not None:
-                notify = request.stream.on_disconnect
-                request.stream.finish()
+                notify, request.stream.on_disconnect = request.stream.on_disconnect, None
                 if notify is not None:
                     self.call(notify)
+                request.stream.finish()
         if any(request.on_disconnect is not None for request in self._pending):
             self.end()
 

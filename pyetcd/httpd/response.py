@@ -108,7 +108,8 @@ class Stream:
         self._chunked = chunked
         # False for HEAD, whose answer ends with its head.
         self._body = body
-        # Called once when the client goes away, or the server ends the stream, before `finish`.
+        # Called once when the client goes away, or right before the server ends the stream, unless
+        # it is finished; in the latter case what it writes still reaches the client.
         self.on_disconnect = on_disconnect
 
     @property

@@ -75,6 +75,7 @@ def test_stream_goes_on():
     for _ in range(3):
         client.put("/k")
     client.ask("DELETE", "/k")
+    client.run_timers()
     # A stream on the very key that goes is told twice.
     assert seen(wire) == [("set", "/k", index) for index in (1, 2, 3)] + [("delete", "/k", 4)] * 2
     assert not is_ended(wire)
@@ -112,6 +113,7 @@ def test_stream_of_the_past_gets_one_event_and_then_nothing():
         client.put("/k")
     wire = client.begin("GET", "/k?wait=true&stream=true&waitIndex=2")
     client.put("/k")
+    client.run_timers()
     assert seen(wire) == [("set", "/k", 2)]
     assert not is_ended(wire)
     assert client.store.watcher_count == 0
@@ -159,11 +161,109 @@ def test_watchers_of_one_event_share_its_bytes():
     """A thousand of them cost one rendering and one frame."""
     client = Client()
     wires = [client.begin("GET", "/k?wait=true&stream=true") for _ in range(3)]
-    for _ in range(2):
-        client.put("/k")
+    for puts in (1, 2):
+        for _ in range(puts):
+            client.put("/k")
+        client.run_timers()
         frames = [wire.transport.writes[-1] for wire in wires]
         assert frames[0] is frames[1] is frames[2]
-    assert seen(wires[0]) == seen(wires[2]) == [("set", "/k", 1), ("set", "/k", 2)]
+    assert seen(wires[0]) == seen(wires[2]) == [("set", "/k", index) for index in (1, 2, 3)]
+
+
+def test_streams_are_written_to_in_turns():
+    """Nobody else waits for all of them; those whose turn comes late get more in one write."""
+    client = Client()
+    wires = [client.begin("GET", "/?wait=true&stream=true&recursive=true") for _ in range(200)]
+    client.put("/a")
+    assert client.run_timers() == [0.0]
+    assert [len(wire.transport.writes) for wire in wires] == [2] * 64 + [1] * 136
+    client.put("/b")
+    while client.server.timers:
+        assert client.run_timers() == [0.0]
+    assert [len(wire.transport.writes) for wire in wires] == [3] * 64 + [2] * 136
+    assert {tuple(seen(wire)) for wire in wires} == {(("set", "/a", 1), ("set", "/b", 2))}
+
+
+def test_streams_of_different_keys_get_their_own_events():
+    """What is joined for one of them is for those only that have just the same waiting."""
+    client = Client()
+    wires = {key: client.begin("GET", f"{key}?wait=true&stream=true") for key in ("/a", "/b")}
+    for key in ("/a", "/b", "/a", "/b"):
+        client.put(key)
+    client.run_timers()
+    assert seen(wires["/a"]) == [("set", "/a", 1), ("set", "/a", 3)]
+    assert seen(wires["/b"]) == [("set", "/b", 2), ("set", "/b", 4)]
+
+
+def test_many_streams_take_no_more_turns_than_some():
+    """An eighth of those that are left, where that is more."""
+    client = Client()
+    wires = [client.begin("GET", "/k?wait=true&stream=true") for _ in range(1_000)]
+    client.put("/k")
+    client.run_timers()
+    assert sum(len(wire.transport.writes) == 2 for wire in wires) == 125
+    turns = 1
+    while client.server.timers:
+        client.run_timers()
+        turns += 1
+    assert turns == 14
+    assert all(len(seen(wire)) == 1 for wire in wires)
+
+
+def test_stream_that_has_much_waiting_is_written_to_at_once():
+    """No turn comes for it in the midst of large writes, and its memory is bounded.
+
+    An event has the value from before, too: 20, 40 and 40 kB.
+    """
+    client = Client()
+    wire = client.begin("GET", "/k?wait=true&stream=true")
+    client.put("/k", "v" * 20_000)
+    client.put("/k", "v" * 20_000)
+    assert len(wire.transport.writes) == 1
+    client.put("/k", "v" * 20_000)
+    assert len(wire.transport.writes) == 2
+    client.put("/k", "small")
+    client.run_timers()
+    assert [index for _, _, index in seen(wire)] == [1, 2, 3, 4]
+    assert client.server.timers == []
+
+
+def test_stream_that_is_left_while_something_waits_is_forgotten():
+    """Nothing is written to a connection that has gone; others get theirs."""
+    client = Client()
+    left, stays = (client.begin("GET", "/k?wait=true&stream=true") for _ in range(2))
+    client.put("/k")
+    left.disconnect()
+    client.run_timers()
+    assert len(left.transport.writes) == 1
+    assert len(seen(stays)) == 1
+    assert client.store.watcher_count == 1
+
+
+def test_stream_that_the_server_ends_gets_what_waits():
+    """Before its last chunk: whoever sees a regular end has seen all that was before it."""
+    client = Client()
+    wire = client.begin("GET", "/k?wait=true&stream=true")
+    client.put("/k")
+    wire.protocol.shut()
+    assert seen(wire) == [("set", "/k", 1)]
+    assert is_ended(wire)
+    assert client.store.watcher_count == 0
+    client.run_timers()
+    assert is_ended(wire)
+
+
+def test_stream_that_lost_events_gets_those_from_before():
+    """A snapshot came: what was told before it is sent, and then the answer's end."""
+    client = Client()
+    wire = client.begin("GET", "/k?wait=true&stream=true")
+    client.put("/k")
+    newer = Store()
+    for _ in range(1_100):
+        newer.set("/k", "v", NOW)
+    client.store.install(newer)
+    assert seen(wire) == [("set", "/k", 1)]
+    assert is_ended(wire)
 
 
 def test_watch_behind_another_request_begins_after_it():

@@ -1,9 +1,13 @@
 """Compiles what `pyetcd.compiled` lists with mypyc, where there is a C compiler.
 
+And all else to Python's bytecode, in a checkout: whoever has told Python to write none would wait
+for that at each start, a quarter of it. Elsewhere installers do so.
+
 All else is in pyproject.toml. Without a compiler the sources are installed alone, and run as well,
 only slower. `make compile` does it anew in a checkout, for sources that were edited.
 """
 
+import compileall
 import importlib.util
 import os
 import shutil
@@ -16,6 +20,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+PACKAGES = ("raft", "pyetcd")
 
 
 class Compile(Command):
@@ -31,6 +36,9 @@ class Compile(Command):
         self.root = Path(self.root or ROOT)
 
     def run(self):
+        if self.root == ROOT:
+            for package in PACKAGES:
+                compileall.compile_dir(ROOT / package, quiet=2)
         if os.environ.get("PYETCD_PURE_PYTHON"):
             return
         compiled = _load("pyetcd/compiled.py")
@@ -55,7 +63,7 @@ class Compile(Command):
             # A group for each package: the two are translated to machine code side by side.
             groups = [
                 ([source for source in compiled.SOURCES if source.startswith(package)], package)
-                for package in ("raft", "pyetcd")
+                for package in PACKAGES
             ]
             modules = mypycify(
                 [*options, *compiled.SOURCES],

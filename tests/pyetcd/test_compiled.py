@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,28 @@ def test_modules_that_were_imported_before_are_a_mistake_of_ours(installed: Path
     assert raft.log.Log
     with pytest.raises(AssertionError, match=r"raft\.log"):
         compiled.use(installed, {})
+
+
+def test_checkout_gets_bytecode_even_where_python_writes_none(tmp_path: Path):
+    """Else each start of a member would compile what it imports."""
+    for package in ("raft", "pyetcd"):
+        skipped = shutil.ignore_patterns("__pycache__", "_compiled*")
+        shutil.copytree(compiled.ROOT / package, tmp_path / package, ignore=skipped)
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(compiled.ROOT / name, tmp_path)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "compile"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", compiled.PURE: "1"},
+        capture_output=True,
+        timeout=50,
+        check=True,
+    )
+    sources = {
+        path for package in ("raft", "pyetcd") for path in (tmp_path / package).rglob("*.py")
+    }
+    assert {path for path in sources if not Path(cache_from_source(str(path))).exists()} == set()
+    assert tmp_path / "raft/core.py" in sources
 
 
 @pytest.mark.slow

@@ -196,10 +196,9 @@ class Core:
             self._change_role(Campaign(pre_vote=self._state.config.pre_vote))
 
     def report_leader_lost(self) -> None:
-        """Tell that the leader's process seems to have ended.
+        """Tell that the leader's process seems to have ended: an election need not wait.
 
-        An election then need not wait for a whole timeout. To be wrong about it costs nothing but
-        a question: those who hear the leader refuse the pre-vote (thesis 9.6).
+        To be wrong costs a question: who hears the leader refuses the pre-vote (thesis 9.6).
         """
         state, role = self._state, self._role
         if isinstance(role, Follower) and self.leader and state.config.pre_vote:
@@ -209,6 +208,11 @@ class Core:
         """Tell that the last message to this server was lost."""
         if isinstance(self._role, Leader):
             self._role.unreachable(server_id)
+
+    def report_reachable(self, server_id: int) -> None:
+        """Tell that messages to this server arrive again."""
+        if isinstance(self._role, Leader):
+            self._role.reachable(server_id)
 
     def report_snapshot(self, server_id: int, *, delivered: bool) -> None:
         """Tell what became of the snapshot for this server, whether or not it is of this term."""
@@ -492,6 +496,5 @@ class Core:
             # Promises made in an earlier term are of no use to anybody, and the entries that they
             # vouch for may be replaced before they leave.
             state.promises.clear()
-            # A proposal is of the term in which it was made, or of none: an entry of a later term
-            # then tells its proposer for certain that it was lost.
+            # Proposals are of their term or of none: an entry of a later one tells of their loss.
             state.reject_forwards()

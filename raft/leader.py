@@ -180,6 +180,15 @@ class Leader:
             progress.become_probe()
             self.flush_wanted = True
 
+    def reachable(self, server_id: int) -> None:
+        """Let this server hear now who leads, as whatever was sent to it before was lost.
+
+        Its answer brings what it lacks, if it is still probed.
+        """
+        progress = self.progress.get(server_id)
+        if progress is not None:
+            self._send_heartbeat(server_id, progress, self.reads.round)
+
     def snapshot_reported(self, server_id: int, *, delivered: bool) -> None:
         """Note what became of the snapshot that was sent to this server."""
         progress = self.progress.get(server_id)
@@ -346,14 +355,17 @@ class Leader:
         state.send(server_id, InstallSnapshot(meta))
 
     def _send_heartbeats(self) -> None:
-        state = self.state
-        own, commit_index = state.config.server_id, state.log.commit_index
+        own = self.state.config.server_id
         read_round = self.reads.begin_round()
         for server_id, progress in self.progress.items():
             if server_id != own:
-                # Never beyond what the follower is known to hold: the rest may not match.
-                commit = min(commit_index, progress.match_index)
-                state.send(server_id, Heartbeat(commit, read_round))
+                self._send_heartbeat(server_id, progress, read_round)
+
+    def _send_heartbeat(self, server_id: int, progress: Progress, read_round: int) -> None:
+        state = self.state
+        # Never beyond what the follower is known to hold: the rest may not match.
+        commit = min(state.log.commit_index, progress.match_index)
+        state.send(server_id, Heartbeat(commit, read_round))
 
     def _acknowledged(self, server_id: int, match_index: int) -> None:
         progress = self.progress.get(server_id)

@@ -165,6 +165,12 @@ class Node:
         if not self._stopped:
             self._core.report_unreachable(server_id)
 
+    def report_reachable(self, server_id: int) -> None:
+        """There is a connection to this server again: if we lead, it hears of it at once."""
+        if not self._stopped:
+            self._core.report_reachable(server_id)
+            self._arm()
+
     def report_leader_lost(self) -> None:
         """The leader's connections have broken: it has probably ended."""
         if not self._stopped:

@@ -29,6 +29,10 @@ class PeerEvents:
         """See `raft.transport.Events`."""
         self.node.report_unreachable(peer_id)
 
+    def on_reachable(self, peer_id: int) -> None:
+        """See `raft.transport.Events`."""
+        self.node.report_reachable(peer_id)
+
     def on_stream_lost(self, peer_id: int) -> None:
         """See `raft.transport.Events`."""
         if peer_id == self.node.core.leader:

@@ -45,6 +45,10 @@ class PeerEvents:
         """See `raft.transport.Events`."""
         self._server.on_unreachable(peer_id)
 
+    def on_reachable(self, peer_id: int) -> None:
+        """See `raft.transport.Events`."""
+        self._server.on_reachable(peer_id)
+
     def on_stream_lost(self, peer_id: int) -> None:
         """See `raft.transport.Events`."""
         self._server.on_stream_lost(peer_id)

@@ -67,7 +67,7 @@ SNAPSHOT_SHARE: Final = 0.5
 SNAPSHOT_LOG_BYTES: Final = 64 << 20
 # How often a member that starts looks whether it can reach a quorum, and how many looks the next
 # one in line lets pass before it campaigns too.
-FIRST_ELECTION_SECONDS: Final = 0.02
+FIRST_ELECTION_SECONDS: Final = 0.01
 FIRST_ELECTION_TURNS: Final = 10
 # What a full disk has refused is tried again after so long.
 NO_ROOM_SECONDS: Final = 5.0
@@ -284,21 +284,22 @@ class Server:
     def _hasten_first_election(self) -> None:
         """Campaign as soon as a quorum can be reached, if nobody leads: a start should be quick.
 
-        One member after the other, so that votes do not split. Should there be a leader that we
-        have not heard of yet, those who hear it refuse the pre-vote, and nothing has happened.
+        One member after the other, so that votes do not split, and again if nothing came of it.
+        Should there be a leader that we have not heard of yet, those who hear it refuse the
+        pre-vote, and nothing has happened.
         """
         voters = self.node.core.configuration.voters
         if self.leader or self._stopping or self.member_id not in voters:
             return
-        active = sum(
-            voter == self.member_id or self.transport.active_since(voter) is not None
-            for voter in voters
+        connected = sum(
+            voter == self.member_id or self.transport.is_connected(voter) for voter in voters
         )
-        if 2 * active > len(voters):
+        # A vote that is being counted is none to be disturbed, however long the disks take.
+        if 2 * connected > len(voters) and self.node.leadership.role != "candidate":
             rank = voters.index(self.member_id)
             if self._first_election_turn >= rank * FIRST_ELECTION_TURNS:
                 self.node.campaign()
-                return
+                self._first_election_turn -= len(voters) * FIRST_ELECTION_TURNS
             self._first_election_turn += 1
         self._loop.call_later(FIRST_ELECTION_SECONDS, self._hasten_first_election)
 
@@ -461,6 +462,10 @@ class Server:
     def on_unreachable(self, peer_id: int) -> None:
         """See `raft.transport.Events`."""
         self.node.report_unreachable(peer_id)
+
+    def on_reachable(self, peer_id: int) -> None:
+        """See `raft.transport.Events`."""
+        self.node.report_reachable(peer_id)
 
     def on_stream_lost(self, peer_id: int) -> None:
         """See `raft.transport.Events`."""

@@ -57,6 +57,9 @@ class RaftNode(Protocol):
     def report_unreachable(self, server_id: int) -> None:
         """Messages to this server are being lost."""
 
+    def report_reachable(self, server_id: int) -> None:
+        """There is a connection to this server again."""
+
     def report_leader_lost(self) -> None:
         """The leader's connections have broken."""
 
@@ -73,6 +76,9 @@ class Peers(Protocol):
 
     def active_since(self, peer_id: int) -> float | None:
         """Since when, in the event loop's clock, the peer can be sent to; None if it cannot."""
+
+    def is_connected(self, peer_id: int) -> bool:
+        """Whether the peer can be sent to and can answer."""
 
     def stats(self, peer_id: int) -> PeerStats | None:
         """The live counters of a peer."""

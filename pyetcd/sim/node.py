@@ -71,6 +71,11 @@ class SimulatedNode:
         """See `RaftNode`."""
         self.core.report_unreachable(server_id)
 
+    def report_reachable(self, server_id: int) -> None:
+        """See `RaftNode`."""
+        self.core.report_reachable(server_id)
+        self._process.arm()
+
     def report_leader_lost(self) -> None:
         """See `RaftNode`."""
         self.core.report_leader_lost()
@@ -116,6 +121,10 @@ class SimulatedPeers:
         if peer_id not in self._urls:
             return None
         return self._directory.active_since(self._process.server_id, peer_id)
+
+    def is_connected(self, peer_id: int) -> bool:
+        """See `Peers`."""
+        return self.active_since(peer_id) is not None
 
     def stats(self, peer_id: int) -> PeerStats | None:
         """See `Peers`: nobody counts."""

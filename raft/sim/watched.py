@@ -154,6 +154,10 @@ class WatchedCore(Core):
         super().report_leader_lost()
         self._look()
 
+    def report_reachable(self, server_id: int) -> None:
+        super().report_reachable(server_id)
+        self._look()
+
     def report_unreachable(self, server_id: int) -> None:
         super().report_unreachable(server_id)
         self._look()

@@ -30,6 +30,9 @@ class Events(Protocol):
     def on_unreachable(self, peer_id: int) -> None:
         """Messages to this peer are lost from here on; told once, until it is reached again."""
 
+    def on_reachable(self, peer_id: int) -> None:
+        """Messages to this peer reach it from here on."""
+
     def on_stream_lost(self, peer_id: int) -> None:
         """The peer's connection to us has ended: if it led us, it may be dead."""
 

@@ -155,6 +155,7 @@ class Peer:
             )
             self._activate(stream)
             call.give_to(stream)
+            local.events.on_reachable(self.peer_id)
             return stream
         finally:
             if call is not None:

@@ -166,6 +166,15 @@ class Transport:
         peer = self._peers.get(peer_id)
         return peer.active_since if peer is not None else None
 
+    def is_connected(self, peer_id: int) -> bool:
+        """Whether there are streams to the peer and from it: a question will have its answer."""
+        peer = self._peers.get(peer_id)
+        return (
+            peer is not None
+            and peer.exchange.outgoing is not None
+            and peer.exchange.incoming is not None
+        )
+
     def stats(self, peer_id: int) -> PeerStats | None:
         """The live counters of a peer."""
         peer = self._peers.get(peer_id)

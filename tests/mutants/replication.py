@@ -45,7 +45,11 @@ REPLICATION: Final = (
     mutant(
         "M17b",
         "a heartbeat commits what the follower is not known to hold",
-        (LEADER + "_send_heartbeats", "min(commit_index, progress.match_index)", "commit_index"),
+        (
+            LEADER + "_send_heartbeat",
+            "min(state.log.commit_index, progress.match_index)",
+            "state.log.commit_index",
+        ),
     ),
     mutant(
         "M18",

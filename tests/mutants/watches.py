@@ -81,7 +81,7 @@ WATCHES: Final = (
         "a watcher stays when its client has gone",
         (
             "pyetcd.api.watch:Watches.begin",
-            "start_stream(200, head, watcher.remove)",
+            "start_stream(200, head, watch.leave)",
             "start_stream(200, head)",
         ),
         killer=PYETCD,

@@ -362,6 +362,7 @@ def test_follower_is_no_leader_for_reports_and_transfers() -> None:
     """Reports that come late find no leader and do nothing; a transfer is an error."""
     server = make_server()
     server.core.report_unreachable(2)
+    server.core.report_reachable(2)
     server.core.report_snapshot(2, delivered=True)
     server.core.report_leader_lost()
     with pytest.raises(NotLeader, match="no leader"):

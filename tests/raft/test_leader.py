@@ -151,6 +151,7 @@ def test_answers_of_strangers_are_ignored() -> None:
     for message in (AppendResponse(2), AppendReject(2, 0, 0), HeartbeatResponse(0)):
         assert leader.receive(9, message) == []
     leader.core.report_unreachable(9)
+    assert leader.do(lambda core: core.report_reachable(9)) == []
     leader.core.report_snapshot(9, delivered=True)
     assert leader.core.status() == before
 
@@ -180,6 +181,26 @@ def test_unreachable_follower_is_probed() -> None:
     assert sent == [Envelope(1, 2, 2, Append(2, 2, 2, [Entry(3, 2, NORMAL, b"a")]))]
     assert leader.do(lambda core: core.report_unreachable(2)) == []
     assert [it.recipient for it in _propose(leader, b"b")] == [3]
+
+
+def test_reachable_follower_hears_at_once_who_leads() -> None:
+    """Not only with the next heartbeat; its answer brings what was lost before."""
+    leader = _followed()
+    _propose(leader, b"a")
+    leader.do(lambda core: core.report_unreachable(2))
+    _propose(leader, b"b")
+    assert leader.do(lambda core: core.report_reachable(2)) == [Envelope(1, 2, 2, Heartbeat(2, 0))]
+    (sent,) = leader.receive(2, HeartbeatResponse(0))
+    assert (sent.recipient, isinstance(sent.message, Append)) == (2, True)
+
+
+def test_heartbeat_for_a_reachable_follower_begins_no_round_of_reads() -> None:
+    """It carries the round that the others have had, so that it counts among their answers."""
+    leader = _followed()
+    asked = leader.do(lambda core: core.read_index(7))
+    assert [it.message for it in asked] == [Heartbeat(2, 1), Heartbeat(2, 1)]
+    (sent,) = leader.do(lambda core: core.report_reachable(2))
+    assert sent.message == Heartbeat(2, 1)
 
 
 # ------------------------------------------------------------------------------------ committing

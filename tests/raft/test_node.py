@@ -382,6 +382,7 @@ async def test_stopped_node_takes_nothing_more(tmp_path: Path):
     node.receive([Envelope(2, 1, 9, Heartbeat(0, 0))])
     node.campaign()
     node.report_unreachable(2)
+    node.report_reachable(2)
     node.report_leader_lost()
     node.report_snapshot(2, delivered=True)
     await asyncio.sleep(0)
@@ -407,6 +408,7 @@ async def test_reports_of_the_network_are_taken(tmp_path: Path):
     await first.until(lambda: first.node.leadership.role == "leader")
     await first.applies(b"a")
     first.node.report_unreachable(2)
+    first.node.report_reachable(2)
     first.node.report_snapshot(2, delivered=False)
     await first.applies(b"b")
     for world in worlds:

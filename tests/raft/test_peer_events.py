@@ -27,6 +27,9 @@ class _Node:
     def report_unreachable(self, server_id: int) -> None:
         self.calls.append(("unreachable", server_id))
 
+    def report_reachable(self, server_id: int) -> None:
+        self.calls.append(("reachable", server_id))
+
     def report_leader_lost(self) -> None:
         self.calls.append(("leader lost",))
 
@@ -51,8 +54,14 @@ def test_messages_and_losses_are_passed_on(events: PeerEvents, node: _Node) -> N
     envelopes = [Envelope(2, 1, 3, Heartbeat(0, 0))]
     events.on_envelopes(envelopes)
     events.on_unreachable(3)
+    events.on_reachable(3)
     events.on_snapshot_sent(3, delivered=False)
-    assert node.calls == [("receive", envelopes), ("unreachable", 3), ("snapshot", 3, False)]
+    assert node.calls == [
+        ("receive", envelopes),
+        ("unreachable", 3),
+        ("reachable", 3),
+        ("snapshot", 3, False),
+    ]
 
 
 def test_stream_that_is_lost_matters_only_from_the_leader(events: PeerEvents, node: _Node) -> None:

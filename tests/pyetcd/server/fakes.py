@@ -140,6 +140,9 @@ class FakeNode:
     def report_unreachable(self, server_id: int) -> None:
         self.told.append(("unreachable", server_id))
 
+    def report_reachable(self, server_id: int) -> None:
+        self.told.append(("reachable", server_id))
+
     def report_leader_lost(self) -> None:
         self.told.append(("leader lost",))
 
@@ -152,6 +155,8 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.active: dict[int, float] = dict.fromkeys(OTHERS, 0.0)
+        # Those that have no connection to us yet.
+        self.deaf: set[int] = set()
         self.peers: dict[int, list[str]] = {}
         self.removed: set[int] = set()
 
@@ -161,6 +166,9 @@ class FakeTransport:
 
     def active_since(self, peer_id: int) -> float | None:
         return self.active.get(peer_id)
+
+    def is_connected(self, peer_id: int) -> bool:
+        return peer_id in self.active and peer_id not in self.deaf
 
     def add_peer(self, peer_id: int, urls: list[str]) -> None:
         self.peers[peer_id] = urls

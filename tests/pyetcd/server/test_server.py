@@ -20,6 +20,7 @@ from raft import (
     Configuration,
     Entry,
     Envelope,
+    Leadership,
     NotLeader,
 )
 from tests.pyetcd.server.fakes import EPOCH, OTHERS, OWN, World, follower, turn
@@ -169,8 +170,40 @@ async def test_first_election_is_held_as_soon_as_a_quorum_is_there():
     world.transport.active[OTHERS[1]] = world.loop.time()
     await asyncio.sleep(FIRST_ELECTION_SECONDS)
     assert world.node.campaigns == 1
-    await asyncio.sleep(1)
+    world.lead(OTHERS[1])
+    await asyncio.sleep(60)
     assert world.node.campaigns == 1
+
+
+@virtual
+async def test_first_election_waits_for_those_who_could_not_answer():
+    """A vote that is granted to somebody who can't be told so is lost."""
+    world = World(started=False)
+    world.lead(0)
+    world.transport.deaf = set(OTHERS)
+    world.server.start()
+    await asyncio.sleep(1)
+    assert world.node.campaigns == 0
+    world.transport.deaf.discard(OTHERS[0])
+    await asyncio.sleep(FIRST_ELECTION_SECONDS)
+    assert world.node.campaigns == 1
+
+
+@virtual
+async def test_first_election_that_came_to_nothing_is_held_again():
+    """After all others have had their turn."""
+    world = World(started=False)
+    world.lead(0)
+    world.server.start()
+    assert world.node.campaigns == 1
+    turns = 3 * FIRST_ELECTION_TURNS
+    await asyncio.sleep((turns - 0.5) * FIRST_ELECTION_SECONDS)
+    assert world.node.campaigns == 1
+    await asyncio.sleep(FIRST_ELECTION_SECONDS)
+    assert world.node.campaigns == 2
+    world.node.leadership = Leadership(world.node.core.term, 0, "candidate")
+    await asyncio.sleep(60)
+    assert world.node.campaigns == 2
 
 
 @virtual
@@ -238,10 +271,12 @@ async def test_transport_reports_reach_the_node():
         ]
     )
     server.on_unreachable(OTHERS[0])
+    server.on_reachable(OTHERS[0])
     server.on_snapshot_sent(OTHERS[0], delivered=True)
     assert world.node.told == [
         ("receive", 2),
         ("unreachable", OTHERS[0]),
+        ("reachable", OTHERS[0]),
         ("snapshot", OTHERS[0], True),
     ]
 

@@ -121,6 +121,7 @@ class Member:
         self.envelopes: list[Envelope] = []
         self.batches: list[int] = []
         self.unreachable: list[int] = []
+        self.reachable: list[int] = []
         self.streams_lost: list[int] = []
         self.rejections: list[tuple[int, PeerRejected]] = []
         self.snapshots: list[tuple[int, bool]] = []
@@ -184,6 +185,9 @@ class Member:
 
     def on_unreachable(self, peer_id: int) -> None:
         self.unreachable.append(peer_id)
+
+    def on_reachable(self, peer_id: int) -> None:
+        self.reachable.append(peer_id)
 
     def on_stream_lost(self, peer_id: int) -> None:
         self.streams_lost.append(peer_id)

@@ -117,7 +117,10 @@ def test_transport_peer_that_stops_is_told_at_once_in_both_directions(run: Run) 
             await until(lambda: a.unreachable and a.streams_lost and b.streams_lost)
             assert (a.unreachable, a.streams_lost) == ([3], [3])
             assert a.transport.active_since(3) is None
+            assert not a.transport.is_connected(3)
             assert a.transport.active_since(2) is not None
+            assert a.transport.is_connected(2)
+            assert not a.transport.is_connected(4)
             a.transport.send([heartbeat(1, 2, 8), heartbeat(1, 3, 9)])
             await until(lambda: b.commits == [8])
             # A member that stops tells nothing of its own going.
@@ -143,6 +146,7 @@ def test_transport_peer_that_returns_on_its_port_is_reached_again(run: Run) -> N
                 b.transport.send([heartbeat(2, 1, turn)])
                 await until(lambda n=turn + 1: len(a.envelopes) == len(b.envelopes) == n)
             assert a.unreachable == [2, 2, 2]
+            assert a.reachable == [2, 2, 2, 2]
 
     run(scenario())
 

@@ -79,11 +79,7 @@ WATCHES: Final = (
     mutant(
         "M62",
         "a watcher stays when its client has gone",
-        (
-            "pyetcd.api.watch:Watches.begin",
-            "start_stream(200, head, watch.leave)",
-            "start_stream(200, head)",
-        ),
+        ("pyetcd.api.watch:_Watch.leave", "self._watcher.remove()", "pass"),
         killer=PYETCD,
     ),
     mutant(

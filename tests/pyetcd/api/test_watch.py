@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pyetcd.api.watch import HEAD_SECONDS
 from pyetcd.store import Store
 from tests.http import Response, Wire
 from tests.pyetcd.api.direct import NOW, Client
@@ -23,16 +24,27 @@ def seen(wire: Wire) -> list[tuple[str, str, int]]:
     ]
 
 
+def send_heads(client: Client) -> None:
+    """Let the time pass for which the headers of polls wait."""
+    for _ in range(2):
+        client.run_timers()
+
+
 def is_ended(wire: Wire) -> bool:
     """Whether the answer is complete."""
     return head(wire).framing == "chunked"
 
 
-def test_watch_sends_its_header_at_once():
-    """Clients in Go give up on headers that do not come."""
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_watch_sends_its_header_soon(stream: str):
+    """Clients in Go give up on headers that do not come; of the time when it began."""
     client = Client()
     client.put("/k")
-    wire = client.begin("GET", "/k?wait=true")
+    wire = client.begin("GET", f"/k?wait=true&stream={stream}")
+    client.put("/other")
+    if stream == "false":
+        assert (client.run_timers(), wire.sent) == ([HEAD_SECONDS], b"")
+        client.run_timers()
     response = head(wire)
     assert (response.status, response.framing) == (200, "chunked, not ended")
     assert response.header("Content-Type") == "application/json"
@@ -48,6 +60,7 @@ def test_watch_is_answered_by_the_next_event():
     client = Client()
     client.put("/k", "old")
     wire = client.begin("GET", "/k?wait=true")
+    send_heads(client)
     put = client.put("/k", "new")
     assert head(wire).chunks == [put.body]
     assert is_ended(wire)
@@ -58,11 +71,40 @@ def test_watch_is_answered_by_the_next_event():
     assert len(wire.transport.writes) == 2
 
 
+def test_event_that_comes_before_the_header_is_sent_together_with_it():
+    """One write; and the header is that of the time when the watch began."""
+    client = Client()
+    client.put("/k", "old")
+    wire = client.begin("GET", "/k?wait=true")
+    put = client.put("/k", "new")
+    assert head(wire).chunks == [put.body]
+    assert head(wire).header("X-Etcd-Index") == "1"
+    assert is_ended(wire)
+    assert len(wire.transport.writes) == 1
+    send_heads(client)
+    assert client.server.timers == []
+    assert len(wire.transport.writes) == 1
+
+
+def test_header_waits_as_long_for_whoever_comes_later():
+    """At least once between two looks at those that wait."""
+    client = Client()
+    first = client.begin("GET", "/k?wait=true")
+    client.run_timers()
+    second = client.begin("GET", "/k?wait=true")
+    assert client.run_timers() == [HEAD_SECONDS]
+    assert (len(first.transport.writes), len(second.transport.writes)) == (1, 0)
+    assert client.run_timers() == [HEAD_SECONDS]
+    assert (len(first.transport.writes), len(second.transport.writes)) == (1, 1)
+    assert client.server.timers == []
+
+
 def test_watch_sees_its_own_key_only():
     """Unless it is recursive."""
     client = Client()
     plain = client.begin("GET", "/d?wait=true")
     recursive = client.begin("GET", "/d?wait=true&recursive=true")
+    send_heads(client)
     client.put("/other")
     client.put("/d/k")
     assert (seen(plain), seen(recursive)) == ([], [("set", "/d/k", 2)])
@@ -82,15 +124,22 @@ def test_stream_goes_on():
     assert client.store.watcher_count == 1
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2])
 @pytest.mark.parametrize("stream", ["false", "true"])
-def test_watch_that_is_left_is_forgotten(stream: str):
-    """Nothing waits for nobody."""
+def test_watch_that_is_left_is_forgotten(stream: str, turns: int):
+    """Nothing waits for nobody, whether or not the header was sent."""
     client = Client()
     wire = client.begin("GET", f"/k?wait=true&stream={stream}")
+    for _ in range(turns):
+        client.run_timers()
+    written = wire.sent
     assert client.store.watcher_count == 1
     wire.disconnect()
     assert client.store.watcher_count == 0
     client.put("/k")
+    send_heads(client)
+    assert wire.sent == written
+    assert client.server.timers == []
 
 
 def test_watch_of_the_past_is_answered_from_history():
@@ -124,6 +173,7 @@ def test_watch_of_the_future_waits():
     """Earlier events are not for it."""
     client = Client()
     wire = client.begin("GET", "/k?wait=true&waitIndex=3")
+    send_heads(client)
     client.put("/k")
     client.put("/k")
     assert seen(wire) == []
@@ -143,11 +193,14 @@ def test_watch_of_what_is_forgotten_is_refused():
     assert client.store.watcher_count == 0
 
 
+@pytest.mark.parametrize("turns", [0, 2])
 @pytest.mark.parametrize("stream", ["false", "true"])
-def test_watch_that_lost_events_ends(stream: str):
+def test_watch_that_lost_events_ends(stream: str, turns: int):
     """A snapshot is further on than history goes back: it ends without an event."""
     client = Client()
     wire = client.begin("GET", f"/k?wait=true&stream={stream}")
+    for _ in range(turns):
+        client.run_timers()
     newer = Store()
     for _ in range(1_100):
         newer.set("/k", "v", NOW)
@@ -307,6 +360,7 @@ def test_refresh_wakes_nobody():
     client = Client()
     client.ask("PUT", "/k", b"value=v&ttl=5")
     wire = client.begin("GET", "/k?wait=true")
+    send_heads(client)
     client.ask("PUT", "/k", b"ttl=9&refresh=true")
     assert seen(wire) == []
     client.put("/k")

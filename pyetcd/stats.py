@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from pyetcd.errors import go_json
 
@@ -152,16 +152,14 @@ class KeyRequests:
         self.refused[key] = self.refused.get(key, 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Messages to one follower: those that could not be sent, and those that were."""
 
     fail: int = 0
     success: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Who a member is and who leads it; times are nanoseconds since the epoch."""
 
     name: str

@@ -12,9 +12,8 @@ import asyncio
 import logging
 import os
 import ssl
-from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,7 @@ def context_for(url: str) -> ssl.SSLContext | bool:
     return system_context() if url.startswith("https:") else True
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(NamedTuple):
     """The flags of one port that name files; "" is none.
 
     Invariants:

@@ -7,9 +7,9 @@ caller says what is on the disk and stores `Plan.identity` as metadata of a new 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, assert_never
 
 from pyetcd.bootstrap.data_dir import Use, used_as
 from pyetcd.bootstrap.decide import Decision, Existing, New, OnDisk, Restart, decide
@@ -71,8 +71,7 @@ class Start(Enum):
     JOIN = "join"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Who this member is, and how it begins."""
 
     start: Start

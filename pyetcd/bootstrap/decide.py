@@ -4,8 +4,7 @@ Pure: what is on the disk comes in as a value, and what only the network can tel
 `static.py` and `existing.py`. Every error found here is found before anything is touched.
 """
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pyetcd.bootstrap.identity import BadIdentity, BootstrapError, Identity, contradictions
 from pyetcd.cluster import Cluster, Member, MembershipError
@@ -13,8 +12,7 @@ from pyetcd.config import Config
 from pyetcd.urls import duplicate_url, format_urls_map
 
 
-@dataclass(frozen=True, slots=True)
-class OnDisk:
+class OnDisk(NamedTuple):
     """What the data directory has."""
 
     # A log that was begun; without one everything else is ignored.
@@ -23,8 +21,7 @@ class OnDisk:
     stored_identity: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(NamedTuple):
     """There is a log: go on as the member that wrote it."""
 
     identity: Identity
@@ -32,8 +29,7 @@ class Restart:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """Start a cluster together with the members of `-initial-cluster`."""
 
     cluster: Cluster
@@ -41,8 +37,7 @@ class New:
     member: Member
 
 
-@dataclass(frozen=True, slots=True)
-class Existing:
+class Existing(NamedTuple):
     """Join a cluster that runs and has been told of this member."""
 
     # As the flags describe it: the ids are not those of the running cluster.

@@ -12,8 +12,7 @@ kinds of flags are not ignored, because they show that the data directory is the
    usual to write their new URLs into the flags.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgpack
 
@@ -51,8 +50,7 @@ class BadIdentity(ValueError):
     """Bytes that `Identity.encode` did not write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What a member was when it started for the first time.
 
     Invariants:

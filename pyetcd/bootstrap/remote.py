@@ -10,10 +10,9 @@ import logging
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import h11
@@ -35,8 +34,7 @@ class Unreachable(Exception):
     """A URL that gave no answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP answer, as far as it matters here."""
 
     status: int
@@ -45,8 +43,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteCluster:
+class RemoteCluster(NamedTuple):
     """What a running member says about its cluster."""
 
     cluster_id: int
@@ -54,8 +51,7 @@ class RemoteCluster:
     members: tuple[Member, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a URL told us nothing."""
 
     url: str
@@ -68,8 +64,7 @@ Get: TypeAlias = Callable[[str], Awaitable[Answer]]
 Resolve: TypeAlias = Callable[[str], Awaitable[str | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(NamedTuple):
     """The two ways in which bootstrapping reaches out of the process; tests have their own."""
 
     get: Get

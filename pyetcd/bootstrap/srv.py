@@ -7,8 +7,7 @@ knows no names of members and ids do not depend on them. One of the two services
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from pyetcd.bootstrap.identity import BootstrapError
 from pyetcd.bootstrap.remote import Network
@@ -27,8 +26,7 @@ class LookupFailed(Exception):
     """There are no such records, or nobody who could tell."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Record:
+class Record(NamedTuple):
     """Where one member listens; sorted as DNS wants them tried."""
 
     priority: int

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, assert_never
+from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from pyetcd.config.flags import FLAGS, SECTIONS, Flag, Kind, Support
 from pyetcd.urls import (
@@ -60,8 +60,7 @@ class ShowAndExit(Exception):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A log line about the flags, to be logged once the log is set up."""
 
     logger: str

@@ -5,9 +5,8 @@ flag is described once. A flag that does nothing says so in its row. The table k
 involves two flags: those are in `pyetcd.config.config`.
 """
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 DEFAULT_NAME: Final = "default"
 DEFAULT_PEER_URLS: Final = "http://localhost:2380,http://localhost:7001"
@@ -39,8 +38,7 @@ class Support(Enum):
     NEVER = "is not supported"
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """One row."""
 
     # Without dashes.
@@ -77,8 +75,7 @@ class Flag:
                 return f"{self.about}. It {self.support.value}: {self.remark}."
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """Flags that belong together."""
 
     title: str

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from pyetcd.httpd.request import Request
 from pyetcd.httpd.response import CONTINUE, Stream
@@ -22,8 +22,7 @@ SAFE_METHODS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 BACKLOG_BYTES: Final = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one client may cost. Sizes are exceeded by at most one read of the socket."""
 
     # As Go's DefaultMaxHeaderBytes.

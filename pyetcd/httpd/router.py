@@ -5,9 +5,8 @@ the paths mean is the table's business.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from posixpath import normpath
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from pyetcd.httpd.pipeline import Handler
@@ -19,8 +18,7 @@ _PATH_SAFE = "$&+,/:;=@"
 _DOT: Final = 0x2E
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One row of the table."""
 
     # Ends with "/": every path below; else this path only.

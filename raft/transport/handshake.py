@@ -5,8 +5,7 @@ those of etcd 2 where it has them. docs/peer-protocol.md describes the whole exc
 """
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from raft.errors import PeerRejected
@@ -43,8 +42,7 @@ class Refusal(PeerRejected):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """What a dialer says about itself."""
 
     cluster_id: int

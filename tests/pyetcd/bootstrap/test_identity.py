@@ -1,7 +1,5 @@
 """An identity survives the disk, and tells flags that belong to another member or cluster."""
 
-import dataclasses
-
 import msgpack
 import pytest
 from hypothesis import given, settings
@@ -42,7 +40,7 @@ def error_of(line: str) -> str:
 def test_decode_gives_back_what_was_encoded() -> None:
     """Also with what a terminal may have put into the token."""
     for token in (TOKEN, "", "\udcff", "\n"):
-        stored = dataclasses.replace(identity(), token=token)
+        stored = identity()._replace(token=token)
         assert Identity.decode(stored.encode()) == stored
 
 
@@ -120,7 +118,7 @@ def test_another_token_is_another_cluster() -> None:
 
 def test_token_of_a_member_that_joined_is_not_compared() -> None:
     """It made no id with it."""
-    stored = dataclasses.replace(identity(), token="", joined=True)
+    stored = identity()._replace(token="", joined=True)
     assert warnings_of("-initial-cluster-token other", stored) == []
 
 

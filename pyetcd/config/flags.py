@@ -96,7 +96,13 @@ _MEMBER = (
     Flag(
         "wal-dir", Kind.TEXT, "", "directory of the log, if it shall be outside the data directory"
     ),
-    Flag("snapshot-count", Kind.NUMBER, "10000", "changes after which a snapshot is written"),
+    Flag(
+        "snapshot-count",
+        Kind.NUMBER,
+        "10000",
+        "changes after which a snapshot is written; unless it is given, the log may first grow to"
+        " 16 MiB, or to ten times as many",
+    ),
     Flag("heartbeat-interval", Kind.NUMBER, "100", "milliseconds between two heartbeats"),
     Flag(
         "election-timeout",

@@ -65,6 +65,10 @@ log = logging.getLogger(__name__)
 SNAPSHOT_SHARE: Final = 0.5
 # Few large values fill the memory before there are `-snapshot-count` of them.
 SNAPSHOT_LOG_BYTES: Final = 64 << 20
+# A small store that changes quickly would be written whole each second: unless the count is given,
+# the log has so many bytes first, or so many times its default, which etcd has had since 3.2.
+SNAPSHOT_LEAST_BYTES: Final = 16 << 20
+SNAPSHOT_MOST_COUNTS: Final = 10
 # How often a member that starts looks whether it can reach a quorum, and how many looks the next
 # one in line lets pass before it campaigns too.
 FIRST_ELECTION_SECONDS: Final = 0.01
@@ -116,6 +120,7 @@ class Server:
         self.timekeeper = Timekeeper(clock, self.applier, self._pending, member_id=member)
         self._first_election_turn = 0
         self._snapshot_index = 0
+        self._least_log_bytes = 0 if "snapshot-count" in config.explicit else SNAPSHOT_LEAST_BYTES
         self._on_removed = on_removed
         self._leaving = False
         self._peers_know_removal = False
@@ -336,7 +341,10 @@ class Server:
         raft_log = self.node.core.log
         begin = max(self._snapshot_index, raft_log.base.index)
         log_bytes = raft_log.size_since(begin)
-        is_long = self.raft_index - begin >= self.config.snapshot_count
+        entries, count = self.raft_index - begin, self.config.snapshot_count
+        is_long = entries >= count and (
+            log_bytes >= self._least_log_bytes or entries >= SNAPSHOT_MOST_COUNTS * count
+        )
         return (is_long or log_bytes >= SNAPSHOT_LOG_BYTES) and (
             log_bytes >= SNAPSHOT_SHARE * self.applier.snapshot_bytes
         )

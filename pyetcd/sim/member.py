@@ -258,11 +258,11 @@ def _config(site: Site, server_id: int) -> Config:
     options = site.world.options
     arguments = ["-name", f"m{server_id:x}", "-data-dir", "/nowhere"]
     arguments += ["-advertise-client-urls", f"http://m{server_id:x}:2379"]
+    arguments += ["-snapshot-count", str(site.load.snapshot_count)]
     tick_milliseconds = options.tick_us // MILLISECOND
     return replace(
         parse(arguments, {}),
         heartbeat_milliseconds=tick_milliseconds * options.heartbeat_ticks,
         election_milliseconds=tick_milliseconds * options.election_ticks,
-        snapshot_count=site.load.snapshot_count,
         strict_reconfig_check=site.load.strict_reconfig_check,
     )

@@ -185,7 +185,10 @@ class FakeTransport:
 
 def config(**changes: object) -> Config:
     """The configuration of a member, with changes."""
-    return replace(parse(["-name", "first", "-data-dir", "nowhere"], {}), **changes)
+    flags = ["-name", "first", "-data-dir", "nowhere"]
+    if "snapshot_count" in changes:
+        flags += ["-snapshot-count", str(changes.pop("snapshot_count"))]
+    return replace(parse(flags, {}), **changes)
 
 
 class World:

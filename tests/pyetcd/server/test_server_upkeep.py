@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pyetcd.command import Set, Sync
-from pyetcd.server.server import SNAPSHOT_LOG_BYTES
+from pyetcd.server.server import SNAPSHOT_LEAST_BYTES, SNAPSHOT_LOG_BYTES
 from pyetcd.server.timekeeper import SYNC_LIMIT, SYNC_SECONDS
 from raft import (
     EntryID,
@@ -201,6 +201,24 @@ async def test_snapshot_waits_until_the_log_is_worth_it():
     write(world)
     await turn()
     assert world.node.snapshots_begun == [20]
+
+
+@pytest.mark.parametrize(
+    ("entry_bytes", "due"), [(SNAPSHOT_LEAST_BYTES // 16_384, 16_384), (1, 100_000)]
+)
+@virtual
+async def test_snapshot_waits_for_some_log_unless_the_count_is_given(entry_bytes: int, due: int):
+    """A small store is not written whole each second; but the log has a bound by count, too."""
+    world = World()
+    world.node.core.log.entry_bytes = entry_bytes
+    for reached in (10_000, due - 1):
+        world.server.applier.raft_index = world.node.core.log.last_index = reached - 1
+        write(world)
+        await turn()
+        assert world.node.snapshots_begun == []
+    write(world)
+    await turn()
+    assert world.node.snapshots_begun == [due]
 
 
 @virtual

@@ -1,7 +1,7 @@
 """Compiles what `pyetcd.compiled` lists with mypyc, where there is a C compiler.
 
-And all else to Python's bytecode, in a checkout: whoever has told Python to write none would wait
-for that at each start, a quarter of it. Elsewhere installers do so.
+In a checkout it writes Python's bytecode, too, as installers do elsewhere: where Python is told to
+write none, each start would compile what it imports, which took a quarter of its time.
 
 All else is in pyproject.toml. Without a compiler the sources are installed alone, and run as well,
 only slower. `make compile` does it anew in a checkout, for sources that were edited.

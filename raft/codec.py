@@ -67,6 +67,11 @@ _make_entry: Final = partial(new_tuple, Entry)
 # batches in another, and may share it: what is packed here runs no Python code, so that a packer
 # keeps the interpreter to itself until it has done.
 _packer: Final = msgpack.Packer()
+# How a frame begins that holds an Append alone, and a batch: arrays of one, of eight and of three.
+_APPEND_START: Final = _VERSION_BYTE + b"\x91\x98"
+_BATCH_START: Final = b"\x93"
+# The entries that passed last, and their msgpack. One object, so that no thread sees half of it.
+_latest: tuple[list[Entry], bytes] = ([], b"\x90")
 _T = TypeVar("_T")
 _Row: TypeAlias = tuple[object, ...]
 
@@ -94,12 +99,27 @@ def make_batch(snapshot: SnapshotMeta | None, entries: list[Entry], hard_state: 
 
 def encode_envelopes(envelopes: list[Envelope]) -> bytes:
     """Put messages into one frame."""
+    if len(envelopes) == 1:
+        envelope = envelopes[0]
+        message = envelope.message
+        if type(message) is Append and message.entries:
+            return _encode_append(envelope, message)
     rows: list[tuple[object, ...]] = []
     for envelope in envelopes:
         layout = _LAYOUTS[type(envelope.message)]
         head = (layout.tag, envelope.sender, envelope.recipient, envelope.term)
         rows.append(head + layout.get(envelope.message))
     return _VERSION_BYTE + _pack(rows)
+
+
+def _encode_append(envelope: Envelope, message: Append) -> bytes:
+    head = _pack(
+        (
+            *(_APPEND_TAG, envelope.sender, envelope.recipient, envelope.term),
+            *(message.prev_index, message.prev_term, message.commit),
+        )
+    )
+    return b"".join((_APPEND_START, head[1:], _pack_entries(message.entries)))
 
 
 def decode_envelopes(data: bytes) -> list[Envelope]:
@@ -111,7 +131,20 @@ def decode_envelopes(data: bytes) -> list[Envelope]:
     rows = unpack(data[1:])
     if type(rows) is not tuple:
         raise DecodeError("a frame is not an array")
-    return [_envelope(row) for row in rows]
+    envelopes = [_envelope(row) for row in rows]
+    if len(envelopes) == 1:
+        message = envelopes[0].message
+        if type(message) is Append and message.entries:
+            _remember_packed(data, rows[0], message.entries)
+    return envelopes
+
+
+def _remember_packed(data: bytes, row: _Row, entries: list[Entry]) -> None:
+    """Keep the bytes in which these entries came: they go to the disk as they are."""
+    start = _APPEND_START + _pack(row[:-1])[1:]
+    # Else somebody has packed it in another way, which is as good, but not ours.
+    if data.startswith(start):
+        _remember(entries, data[len(start) :])
 
 
 def _envelope(row: object) -> Envelope:
@@ -134,7 +167,8 @@ def _envelope(row: object) -> Envelope:
 
 def encode_batch(batch: Batch) -> bytes:
     """The payload of one record of the log."""
-    return _pack(batch)
+    entries = _pack_entries(batch.entries)
+    return b"".join((_BATCH_START, _pack(batch.snapshot), entries, _pack(batch.hard_state)))
 
 
 def decode_batch(data: bytes | memoryview) -> Batch:
@@ -186,6 +220,25 @@ def unpack(data: bytes | memoryview) -> object:
 def _pack(value: Any) -> bytes:
     packed: bytes = _packer.pack(value)
     return packed
+
+
+def _pack_entries(entries: list[Entry]) -> bytes:
+    """Pack entries, unless they are those that passed last.
+
+    A leader sends the same ones to every follower and writes them to its disk; a follower writes
+    what it has just received.
+    """
+    known, packed = _latest
+    if known != entries:
+        packed = _pack(entries)
+        _remember(entries, packed)
+    return packed
+
+
+def _remember(entries: list[Entry], packed: bytes) -> None:
+    global _latest
+    # A list of our own, which nobody changes.
+    _latest = (entries.copy(), packed)
 
 
 # ------------------------------------------------------------------------------------ the checks
@@ -368,6 +421,8 @@ def _layout(
     _BY_TAG[tag] = _LAYOUTS[kind] = layout
 
 
+_APPEND_TAG: Final = 6
+
 # A tag is never used again for another class or other fields: that takes a new FRAME_VERSION.
 _layout(
     *(1, PreVote),
@@ -395,7 +450,7 @@ _layout(
 )
 _layout(5, TimeoutNow, lambda it: (), lambda row: TimeoutNow())
 _layout(
-    *(6, Append),
+    *(_APPEND_TAG, Append),
     lambda it: (it.prev_index, it.prev_term, it.commit, it.entries),
     lambda row: Append(natural(row[4]), natural(row[5]), natural(row[6]), _entries(row[7])),
     _check_append,

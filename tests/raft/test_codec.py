@@ -226,6 +226,46 @@ def test_batch_comes_back(
     assert decode_batch(encode_batch(batch)) == batch
 
 
+@SETTINGS
+@given(runs(), st.lists(runs(), max_size=3))
+def test_entries_that_were_packed_before_give_the_same_bytes(
+    some: list[Entry], others: list[list[Entry]]
+) -> None:
+    """For a leader's second follower and its disk, and for the disk of a follower."""
+    hard_state = HardState(2**63, 0, 0)
+    for entries in (some, *others, some):
+        first = entries[0].index if entries else 1
+        message = Append(first - 1, min(first - 1, 1), 0, entries)
+        for _ in range(2):
+            sent = encode_envelopes([Envelope(1, 2, 2**63, message)])
+            head = (6, 1, 2, 2**63, message.prev_index, message.prev_term, 0)
+            assert sent == frame((*head, entries))
+        (received,) = decode_envelopes(sent)
+        assert isinstance(received.message, Append)
+        for kept in (entries, received.message.entries):
+            batch = Batch(None, kept, hard_state)
+            assert encode_batch(batch) == msgpack.packb((None, kept, hard_state))
+
+
+def test_what_is_done_to_entries_after_they_were_packed_counts() -> None:
+    """The bytes are those of the list as it is."""
+    entries = [Entry(1, 1, NORMAL, b"a")]
+    hard_state = HardState(1, 0, 0)
+    encode_batch(Batch(None, entries, hard_state))
+    entries[0] = Entry(1, 1, NORMAL, b"b")
+    assert decode_batch(encode_batch(Batch(None, entries, hard_state))).entries == entries
+
+
+def test_append_that_somebody_packed_in_another_way_is_kept_as_well() -> None:
+    """Its numbers may be longer than they need be; what goes to the disk is then packed here."""
+    row = bytes([FRAME_VERSION, 0x91, 0x98, 6, 1, 2, 0xCC, 3, 4, 3, 0, 0x91, 0x94, 5, 3, 1])
+    (envelope,) = decode_envelopes(row + msgpack.packb(b"x"))
+    assert isinstance(envelope.message, Append)
+    assert (envelope.term, envelope.message.entries) == (3, [Entry(*E63)])
+    batch = Batch(None, envelope.message.entries, HardState(3, 0, 0))
+    assert encode_batch(batch) == msgpack.packb((None, [E63], (3, 0, 0)))
+
+
 def test_meta_comes_back() -> None:
     """With all four kinds of servers."""
     assert decode_meta(encode_meta(META)) == META

@@ -29,6 +29,8 @@ from raft.messages import Envelope
 # entries and not the whole state. Bounded in bytes too: large values must not fill the memory.
 CATCH_UP_ENTRIES = 5_000
 CATCH_UP_BYTES = 16 * 1024 * 1024
+# So many leave the log at a time: to free tens of thousands at once would hold everybody up.
+COMPACTED_ENTRIES = 2_000
 
 ReadDone = Callable[[], None]
 
@@ -73,6 +75,8 @@ class Driver:
         # Confirmed at an index that is not applied yet.
         self._confirmed_reads: list[tuple[int, list[ReadDone]]] = []
         self._saving: SnapshotMeta | None = None
+        # The entries up to there are superfluous; they leave the log little by little.
+        self._superfluous_index = 0
         # What goes to disk, and what is called when it is there.
         self._writing: Write | None = None
         self._on_written: Callable[[], None] = self._written
@@ -187,6 +191,7 @@ class Driver:
                 others.append(envelope)
         if others:
             self._transport.send(others)
+        self._compact()
 
     def _apply(self, entries: list[Entry]) -> None:
         first = 0
@@ -230,10 +235,17 @@ class Driver:
         keep_from = max(log.base.index, meta.index - self._catch_up_entries)
         while keep_from < meta.index and log.size_since(keep_from) > CATCH_UP_BYTES:
             keep_from += max(1, (meta.index - keep_from) // 2)
-        if keep_from > log.base.index:
-            core.compact(keep_from)
+        self._superfluous_index = keep_from
+        self._compact()
         self._log.info("saved the snapshot at index %d", meta.index)
         self.pump()
+
+    def _compact(self) -> None:
+        """Drop some of the superfluous entries; each write that is durable drops some more."""
+        core, superfluous_index = self.core, self._superfluous_index
+        base_index = core.log.base.index
+        if superfluous_index > base_index:
+            core.compact(min(superfluous_index, base_index + COMPACTED_ENTRIES))
 
     def _given_up(self, meta: SnapshotMeta, tell: Callable[[], None]) -> None:
         assert self._saving == meta, f"snapshot {meta.index} is not {self._saving}"

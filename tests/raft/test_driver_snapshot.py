@@ -1,8 +1,10 @@
 """Proves that the driver saves and restores snapshots, and compacts what they contain."""
 
+from itertools import pairwise
+
 import pytest
 
-from raft.driver import CATCH_UP_BYTES, CATCH_UP_ENTRIES
+from raft.driver import CATCH_UP_BYTES, CATCH_UP_ENTRIES, COMPACTED_ENTRIES
 from raft.entry import (
     Configuration,
     SnapshotMeta,
@@ -53,6 +55,24 @@ def test_snapshot_leaves_entries_for_followers_that_are_a_little_behind():
     assert world.driver.save_snapshot()
     world.finish_save()
     assert world.core.log.base.index == count - CATCH_UP_ENTRIES
+
+
+def test_long_log_is_compacted_little_by_little():
+    """To free all of it at once would hold everybody up; what is durable next frees some more."""
+    superfluous = 2 * COMPACTED_ENTRIES + 100
+    count = superfluous + CATCH_UP_ENTRIES
+    world = World(1, entries=[entry(index) for index in range(2, count + 1)])
+    assert world.driver.save_snapshot()
+    world.finish_save()
+    bases = [world.core.log.base.index]
+    world.lead()
+    for _ in range(3):
+        world.propose()
+        world.complete()
+        bases.append(world.core.log.base.index)
+    assert bases[0] == COMPACTED_ENTRIES
+    assert bases[-1] == superfluous
+    assert all(after - before <= 2 * COMPACTED_ENTRIES for before, after in pairwise(bases))
 
 
 def test_snapshot_of_a_short_log_compacts_nothing():

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import msgpack
+from mypy_extensions import mypyc_attr
 
 from pyetcd.cluster import BadMembers, Member
 from pyetcd.urls import Urls
@@ -281,20 +282,27 @@ _KINDS: Final[dict[int, type[Command]]] = {
     22: TellTime,
 }
 _NUMBERS: Final[dict[type[Command], int]] = {kind: number for number, kind in _KINDS.items()}
+# How long the array is that holds one: the number, what `Request` has besides, and the fields.
+_LENGTHS: Final[dict[type[Command], int]] = {
+    kind: 4 + len(kind._fields) for kind in _KINDS.values()
+}
 # Commands of clients, who need permission for them; the others are the members' own.
 NEED_PERMISSION: Final[frozenset[type[Command]]] = frozenset(
     (*get_args(KeyCommand), *get_args(AuthCommand))
 )
 # Makes a NamedTuple of a tuple at half the cost of calling its class.
 _new: Final[Callable[[Any, tuple[Any, ...]], Any]] = tuple.__new__
+# Most strings are UTF-8, and quicker to pack if they need be nothing else.
+_pack: Final = msgpack.Packer().pack
+_pack_escaped: Final = msgpack.Packer(unicode_errors="surrogateescape").pack
 # URLs come back as tuples, as they were.
-_pack: Final = msgpack.Packer(unicode_errors="surrogateescape").pack
 _unpack: Final = msgpack.unpackb
 _unpack_uint64: Final = Struct(">Q").unpack_from
 # How msgpack begins an integer of 64 bits. A request id has its member's in front, so it is one.
 _UINT64_TAG: Final = 0xCF
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Request:
     """A command with what the apply path needs to know of its proposal. It is never changed."""
@@ -325,7 +333,11 @@ def encode(request_id: int, now: int, command: Command, auth_revision: int = 0) 
     """Return the entry's data."""
     # Unpacked into one, the command would make a list on the way.
     head: tuple[object, ...] = (_NUMBERS[type(command)], request_id, now, auth_revision)
-    packed: bytes = _pack(head + command)
+    packed: bytes
+    try:
+        packed = _pack(head + command)
+    except UnicodeEncodeError:
+        packed = _pack_escaped(head + command)
     return packed
 
 
@@ -343,14 +355,16 @@ def peek_request_id(data: bytes) -> int:
 def decode(data: bytes) -> Request:
     """Return what was encoded. Raises BadCommand."""
     try:
-        fields = _unpack(data, use_list=False, unicode_errors="surrogateescape")
-        number, request_id, now, auth_revision = fields[:4]
-        kind = _KINDS[number]
-        if len(fields) != 4 + len(kind._fields):
+        unpacked = _unpack(data, use_list=False, unicode_errors="surrogateescape")
+        if type(unpacked) is not tuple:
+            raise BadCommand(f"not an array: {unpacked!r:.60}")
+        fields: tuple[Any, ...] = unpacked
+        kind = _KINDS[fields[0]]
+        if len(fields) != _LENGTHS[kind]:
             raise BadCommand(f"{len(fields) - 4} fields for {kind.__name__}")
         command: Command = _new(kind, fields[4:])
-        return Request(request_id, now, command, auth_revision)
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+        return Request(fields[1], fields[2], command, fields[3])
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
         raise BadCommand(f"not a command: {data[:60]!r} ({error})") from None
 
 
@@ -382,9 +396,9 @@ class MemberChange(NamedTuple):
 def encode_member_change(change: MemberChange) -> bytes:
     """Return the context of the configuration entry."""
     if change.added is not None:
-        packed: bytes = _pack((ADD_MEMBER, change.request_id, change.added.encode()))
+        packed: bytes = _pack_escaped((ADD_MEMBER, change.request_id, change.added.encode()))
     else:
-        packed = _pack((REMOVE_MEMBER, change.request_id, change.removed_id))
+        packed = _pack_escaped((REMOVE_MEMBER, change.request_id, change.removed_id))
     return packed
 
 

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from raft.confchange import ConfigChange
 from raft.entry import NO_HARD_STATE, Configuration, Entry, HardState, SnapshotMeta
 from raft.messages import Envelope
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Write:
     """What must be on disk, as one unit, before `messages` may leave.
@@ -58,6 +61,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Ready:
     """What the core wants done; empty lists and None where there is nothing."""

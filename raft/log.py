@@ -6,7 +6,6 @@ force or other servers; that an Append's `prev` matches is for the caller to fin
 Indexes asked for by others are answered, never asserted; what would change a committed entry is.
 """
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
@@ -69,7 +68,7 @@ class Log:
         # For each entry, the bytes of all entries up to and with it, counted since some entry in
         # the past: sizes of whole ranges are differences, and batches are found by bisection.
         # One more at the front, for base.
-        self._byte_ends = array("q", [0])
+        self._byte_ends: list[int] = [0]
         self._extend(entries)
         # On disk. What was recovered from there is.
         self.stable_index = self.last_index
@@ -171,7 +170,7 @@ class Log:
         assert base.index > self.commit_index, f"snapshot {base}, commit {self.commit_index}"
         self.base = base
         self._entries.clear()
-        self._byte_ends = array("q", [0])
+        self._byte_ends = [0]
         self.last_index = self.stable_index = self.handed_index = base.index
         self.last_term = base.term
         self.commit_index = self.applied_index = base.index
@@ -252,14 +251,15 @@ class Log:
 
     def _extend(self, entries: Sequence[Entry]) -> None:
         last_index, last_term = self.last_index, self.last_term
-        byte_end = self._byte_ends[-1]
+        byte_ends = self._byte_ends
+        byte_end = byte_ends[-1]
         for index, term, _, data in entries:
             last_index += 1
             assert index == last_index, f"entry {index} in the place of {last_index}"
             assert term >= last_term, f"entry {index}@{term} after term {last_term}"
             last_term = term
             byte_end += len(data) + ENTRY_OVERHEAD
-            self._byte_ends.append(byte_end)
+            byte_ends.append(byte_end)
         self._entries.extend(entries)
         self.last_index, self.last_term = last_index, last_term
 

@@ -12,6 +12,8 @@ term, or nothing. `PreVote` and a granted `PreVoteResponse` are the exceptions: 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mypy_extensions import mypyc_attr
+
 from raft.entry import Entry, SnapshotMeta
 
 # ---------------------------------------------------------------------------------- elections
@@ -79,6 +81,7 @@ class TimeoutNow:
 # -------------------------------------------------------------------------------- replication
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Append:
     """Entries to append after `prev`; empty to probe, or to tell the commit index (thesis 3.5)."""
@@ -96,6 +99,7 @@ class Append:
         self.entries = entries
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class AppendResponse:
     """The sender's log agrees with the leader's up to `match_index`, and that is on disk."""
@@ -120,6 +124,7 @@ class AppendReject:
     hint_term: int  # >= 0; 0 only together with hint_index 0
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class CommitTo:
     """The commit index has grown, and there is no entry to send with it. Not answered.
@@ -146,6 +151,7 @@ class InstallSnapshot:
     meta: SnapshotMeta
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Heartbeat:
     """The leader is alive (thesis 3.4). Carries the round for pending reads (thesis 6.4)."""
@@ -158,6 +164,7 @@ class Heartbeat:
         self.read_round = read_round
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class HeartbeatResponse:
     """The sender still follows the leader of this term; `read_round` is repeated."""
@@ -171,6 +178,7 @@ class HeartbeatResponse:
 # ---------------------------------------------------------------------------- on behalf of users
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Propose:
     """A follower passes proposals on to the leader (thesis 6.2).
@@ -238,6 +246,7 @@ Message: TypeAlias = (
 )
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Envelope:
     """A message with its addresses and term."""

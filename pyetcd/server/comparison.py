@@ -30,11 +30,17 @@ log = logging.getLogger(__name__)
 BLOCK_ENTRIES: Final = 1_000
 # A report comes soon after its block, unless thousands of entries were under way at once.
 BLOCKS_KEPT: Final = 16
-# Of long data both ends and the length, of a value the beginning: for more, zlib would give up the
-# interpreter, and the busy loop would have to win it back from the log's thread.
+# Of long data both ends and the length, and of a value that is replaced the beginning: its entry
+# had all of it. Every write pays for this, on every member.
 _END_BYTES: Final = 2_048
 _LONG_BYTES: Final = 2 * _END_BYTES
-_MASK: Final = 0xFFFF_FFFF
+_VALUE_CHARACTERS: Final = 64
+# What is gathered is digested when it is about so much. For more, zlib would give up the
+# interpreter, and the busy loop would have to win it back from the log's thread.
+_GATHERED_BYTES: Final = 4_096
+# The digest of the numbers has 30 bits: what is larger is slow to multiply.
+_FACTOR: Final = 31
+_MASK: Final = 0x3FFF_FFFF
 
 
 class Diverged(Exception):
@@ -54,42 +60,56 @@ class Comparison:
     """What this member and the others came to, of the newest blocks.
 
     Invariants:
-      1. `_digest` covers every entry since the last multiple of BLOCK_ENTRIES, or is None.
+      1. The digests, with what is gathered for them, cover every entry since the last multiple of
+         BLOCK_ENTRIES; or `_is_known` is False.
       2. At most BLOCKS_KEPT blocks are remembered.
     """
 
     def __init__(self) -> None:
         # Called with the index and the digest of each block; None while nobody is to be told.
         self.report: Callable[[int, int], None] | None = None
-        self._digest: int | None = 0
+        # Of the data, of the values that were replaced, and of the indexes and error codes.
+        self._data_digest = 0
+        self._value_digest = 0
+        self._number_digest = 0
+        # Not digested yet.
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._values: list[str] = []
+        self._is_known = True
         self._own: dict[int, int] = {}
         self._reports: dict[int, dict[int, int]] = {}
 
     def add(self, raft_index: int, data: bytes, etcd_index: int, result: object) -> None:
         """An entry was applied; `etcd_index` is the store's after it."""
-        digest = self._digest
-        if digest is not None:
-            if len(data) > _LONG_BYTES:
-                data = b"%b%b%d" % (data[:_END_BYTES], data[-_END_BYTES:], len(data))
-            # crc32 takes the lower 32 bits of what it goes on from.
-            digest = crc32(data, digest) ^ etcd_index
+        if self._is_known:
+            size = len(data)
+            number = self._number_digest * _FACTOR + etcd_index + size
+            if size > _LONG_BYTES:
+                data = data[:_END_BYTES] + data[-_END_BYTES:]
+                size = _LONG_BYTES
+            self._data.append(data)
             if type(result) is Event:
                 node = result.prev_node
                 if node is not None:
-                    value = node.value or ""
-                    if len(value) > _END_BYTES:
-                        value = value[:_END_BYTES]
-                    digest = crc32(value.encode("utf-8", "surrogateescape"), digest)
-                    digest ^= node.modified_index
+                    number = (number & _MASK) * _FACTOR + node.modified_index
+                    value = node.value
+                    if value is not None:
+                        number += len(value)
+                        self._values.append(value[:_VALUE_CHARACTERS])
             elif isinstance(result, EtcdError):
-                digest ^= result.code << 16
-            self._digest = digest
+                number += result.code << 16
+            self._number_digest = number & _MASK
+            self._data_bytes += size
+            if self._data_bytes >= _GATHERED_BYTES:
+                self._digest_gathered()
         if raft_index % BLOCK_ENTRIES == 0:
             self._end_block(raft_index)
 
     def restored(self, raft_index: int) -> None:
         """The state has come as a snapshot: what led to it is not known."""
-        self._digest = 0 if raft_index % BLOCK_ENTRIES == 0 else None
+        self._begin_block()
+        self._is_known = raft_index % BLOCK_ENTRIES == 0
 
     def take(self, reporter: int, raft_index: int, digest: int, members: Collection[int]) -> None:
         """A member's report was applied. Raises Diverged when we are the one that differs."""
@@ -113,11 +133,26 @@ class Comparison:
                 ", ".join(f"{member:x} has {it:08x}" for member, it in sorted(reports.items())),
             )
 
+    def _digest_gathered(self) -> None:
+        self._data_digest = crc32(b"".join(self._data), self._data_digest)
+        values = "".join(self._values).encode("utf-8", "surrogateescape")
+        self._value_digest = crc32(values, self._value_digest)
+        self._data, self._data_bytes, self._values = [], 0, []
+
+    def _begin_block(self) -> None:
+        self._data_digest = self._value_digest = self._number_digest = 0
+        self._data, self._data_bytes, self._values = [], 0, []
+        self._is_known = True
+
     def _end_block(self, raft_index: int) -> None:
-        digest, self._digest = self._digest, 0
-        if digest is None:
+        is_known = self._is_known
+        if is_known:
+            self._digest_gathered()
+        parts = self._data_digest, self._value_digest, self._number_digest
+        self._begin_block()
+        if not is_known:
             return
-        digest &= _MASK
+        digest = crc32(b"%d %d %d" % parts)
         self._own[raft_index] = digest
         _drop_oldest(self._own)
         if self.report is not None:

@@ -7,6 +7,8 @@ rendered.
 
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
 from pyetcd.store.json_text import quote
 from pyetcd.store.node import KeyNode, lifetime_text
 
@@ -25,6 +27,7 @@ REMOVALS = (DELETE, COMPARE_AND_DELETE, EXPIRE)
 WRITES = (SET, CREATE, UPDATE, COMPARE_AND_SWAP, *REMOVALS)
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, eq=False, init=False)
 class Event:
     """What happened to one key.
@@ -96,7 +99,7 @@ class Event:
             return f'{text},"prevNode":{prev_node.text(self.now)}}}\n'
         # The common case in one piece: a key that does not expire. Both nodes have one key. (It is
         # written down twice, as to put it together of parts would copy the values once more.)
-        key = quote(self.key)
+        key = node.quoted_path(prev_node)
         if prev_node is None:
             return (
                 f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'

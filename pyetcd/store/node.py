@@ -6,9 +6,12 @@ one moment, which snapshots, listings and events can render later without a copy
 
 from dataclasses import dataclass, field
 
+from mypy_extensions import mypyc_attr
+
 from pyetcd.store.json_text import expiration_text, quote, ttl_seconds
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class KeyNode:
     """One node of the tree. Its children, if it has any, are known to the store only.
@@ -24,7 +27,9 @@ class KeyNode:
     modified_index: int
     # Nanoseconds since the epoch; 0 for a node that does not expire.
     expiration: int
-    # The value was rendered, and nothing in it needed an escape: to look once is enough.
+    # The path, or the value, was rendered, and nothing in it needed an escape: to look once is
+    # enough.
+    _has_plain_path: bool = field(compare=False, repr=False)
     _is_plain: bool = field(compare=False, repr=False)
 
     # By hand, as what `dataclass` writes is never compiled.
@@ -41,7 +46,18 @@ class KeyNode:
         self.created_index = created_index
         self.modified_index = modified_index
         self.expiration = expiration
+        self._has_plain_path = False
         self._is_plain = False
+
+    def quoted_path(self, other: "KeyNode | None" = None) -> str:
+        """Return the path as JSON; `other` is a node of the same path, perhaps rendered before."""
+        path = self.path
+        if self._has_plain_path or (other is not None and other._has_plain_path):
+            self._has_plain_path = True
+            return f'"{path}"'
+        quoted = quote(path)
+        self._has_plain_path = len(quoted) == len(path) + 2 and path.isascii()
+        return quoted
 
     def quoted_value(self) -> str:
         """Return the value as JSON; only a key has one."""
@@ -61,7 +77,7 @@ class KeyNode:
         value = self.value
         if value is not None and self.expiration == 0:
             return (
-                f'{{"key":{quote(self.path)},"value":{self.quoted_value()},'
+                f'{{"key":{self.quoted_path()},"value":{self.quoted_value()},'
                 f'"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
             )
         return self.opening_text(now) + self.closing_text()
@@ -70,7 +86,7 @@ class KeyNode:
         """Return the JSON object up to where a directory's `nodes` would follow."""
         kind = '"dir":true' if self.value is None else f'"value":{self.quoted_value()}'
         # The root has neither key nor indexes: etcd trims its internal prefix from them.
-        key = "" if self.path == "/" else f'"key":{quote(self.path)},'
+        key = "" if self.path == "/" else f'"key":{self.quoted_path()},'
         return f"{{{key}{kind}{lifetime_text(self.expiration, now)}"
 
     def closing_text(self) -> str:

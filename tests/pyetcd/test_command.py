@@ -92,6 +92,8 @@ def test_command_with_any_bytes_as_key_and_value_keeps_them(key: bytes, value: b
         b"",
         b"\xc1",
         msgpack.packb(5),
+        msgpack.packb(b"\x01 is no array, but begins with a number"),
+        msgpack.packb([1, 1]),
         msgpack.packb([]),
         msgpack.packb([99, 1, 2, 0]),
         msgpack.packb([1, 1, 2, 0, "/too/short"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mypy_extensions import mypyc_attr
 
-from pyetcd.store.json_text import quote
+from pyetcd.store.json_text import escape
 from pyetcd.store.node import KeyNode, lifetime_text
 
 GET = "get"
@@ -99,17 +99,17 @@ class Event:
             return f'{text},"prevNode":{prev_node.text(self.now)}}}\n'
         # The common case in one piece: a key that does not expire. Both nodes have one key. (It is
         # written down twice, as to put it together of parts would copy the values once more.)
-        key = node.quoted_path(prev_node)
+        key = node.escaped_path(prev_node)
         if prev_node is None:
             return (
-                f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'
+                f'{{"action":"{self.action}","node":{{"key":"{key}","value":"{node.escaped_value()}",'
                 f'"modifiedIndex":{node.modified_index},"createdIndex":{node.created_index}}}}}\n'
             )
         assert prev_node.value is not None, f"{self.key} was a directory and became a file"
         return (
-            f'{{"action":"{self.action}","node":{{"key":{key},"value":{node.quoted_value()},'
+            f'{{"action":"{self.action}","node":{{"key":"{key}","value":"{node.escaped_value()}",'
             f'"modifiedIndex":{node.modified_index},"createdIndex":{node.created_index}}},'
-            f'"prevNode":{{"key":{key},"value":{prev_node.quoted_value()}'
+            f'"prevNode":{{"key":"{key}","value":"{prev_node.escaped_value()}"'
             f"{lifetime_text(prev_node.expiration, self.now)},"
             f'"modifiedIndex":{prev_node.modified_index},'
             f'"createdIndex":{prev_node.created_index}}}}}\n'
@@ -121,7 +121,7 @@ class Event:
         # An expired directory lacks `dir` in etcd 2.3; a deleted one has it.
         kind = ',"dir":true' if prev_node.value is None and self.action == DELETE else ""
         return (
-            f'{{"action":"{self.action}","node":{{"key":{quote(self.key)}{kind},'
+            f'{{"action":"{self.action}","node":{{"key":"{escape(self.key)}"{kind},'
             f'"modifiedIndex":{self.etcd_index},"createdIndex":{prev_node.created_index}}},'
             f'"prevNode":{prev_node.text(self.now)}}}\n'
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mypy_extensions import mypyc_attr
 
-from pyetcd.store.json_text import expiration_text, quote, ttl_seconds
+from pyetcd.store.json_text import escape, expiration_text, ttl_seconds
 
 
 @mypyc_attr(acyclic=True)
@@ -27,10 +27,9 @@ class KeyNode:
     modified_index: int
     # Nanoseconds since the epoch; 0 for a node that does not expire.
     expiration: int
-    # The path, or the value, was rendered, and nothing in it needed an escape: to look once is
-    # enough.
+    # Nothing in the path, or in the value, needs an escape: to look once is enough.
     _has_plain_path: bool = field(compare=False, repr=False)
-    _is_plain: bool = field(compare=False, repr=False)
+    _has_plain_value: bool = field(compare=False, repr=False)
 
     # By hand, as what `dataclass` writes is never compiled.
     def __init__(
@@ -47,46 +46,45 @@ class KeyNode:
         self.modified_index = modified_index
         self.expiration = expiration
         self._has_plain_path = False
-        self._is_plain = False
+        self._has_plain_value = False
 
-    def quoted_path(self, other: "KeyNode | None" = None) -> str:
-        """Return the path as JSON; `other` is a node of the same path, perhaps rendered before."""
+    def escaped_path(self, other: "KeyNode | None" = None) -> str:
+        """Return the path as JSON has it between quotes; `other` is a node of the same path."""
         path = self.path
-        if self._has_plain_path or (other is not None and other._has_plain_path):
+        if self._has_plain_path:
+            return path
+        if other is not None and other._has_plain_path:
             self._has_plain_path = True
-            return f'"{path}"'
-        quoted = quote(path)
-        self._has_plain_path = len(quoted) == len(path) + 2 and path.isascii()
-        return quoted
+            return path
+        escaped = escape(path)
+        self._has_plain_path = escaped is path
+        return escaped
 
-    def quoted_value(self) -> str:
-        """Return the value as JSON; only a key has one."""
+    def escaped_value(self) -> str:
+        """Return the value as JSON has it between quotes; only a key has one."""
         value = self.value
         assert value is not None, f"{self.path} is a directory"
-        if self._is_plain:
-            return f'"{value}"'
-        quoted = quote(value)
-        # Escapes make a text longer, but for what is no UTF-8, whose place U+FFFD takes.
-        self._is_plain = len(quoted) == len(value) + 2 and (
-            value.isascii() or quoted.startswith(value, 1)
-        )
-        return quoted
+        if self._has_plain_value:
+            return value
+        escaped = escape(value)
+        self._has_plain_value = escaped is value
+        return escaped
 
     def text(self, now: int) -> str:
         """Return the JSON object, without children."""
         value = self.value
         if value is not None and self.expiration == 0:
             return (
-                f'{{"key":{self.quoted_path()},"value":{self.quoted_value()},'
+                f'{{"key":"{self.escaped_path()}","value":"{self.escaped_value()}",'
                 f'"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
             )
         return self.opening_text(now) + self.closing_text()
 
     def opening_text(self, now: int) -> str:
         """Return the JSON object up to where a directory's `nodes` would follow."""
-        kind = '"dir":true' if self.value is None else f'"value":{self.quoted_value()}'
+        kind = '"dir":true' if self.value is None else f'"value":"{self.escaped_value()}"'
         # The root has neither key nor indexes: etcd trims its internal prefix from them.
-        key = "" if self.path == "/" else f'"key":{self.quoted_path()},'
+        key = "" if self.path == "/" else f'"key":"{self.escaped_path()}",'
         return f"{{{key}{kind}{lifetime_text(self.expiration, now)}"
 
     def closing_text(self) -> str:

@@ -5,9 +5,14 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyetcd.store.json_text import expiration_text, quote, ttl_seconds
+from pyetcd.store.json_text import escape, expiration_text, ttl_seconds
 
 SECOND = 1_000_000_000
+
+
+def quote(text: str) -> str:
+    """Return the whole literal."""
+    return f'"{escape(text)}"'
 
 
 def raw(data: bytes) -> str:
@@ -18,6 +23,14 @@ def raw(data: bytes) -> str:
 def test_quote_of_plain_text_adds_quotes_only():
     """Text without special characters is copied."""
     assert quote("abc def/é") == '"abc def/é"'
+
+
+def test_text_that_needs_no_escape_is_not_copied():
+    """By which a node knows that it need not look again."""
+    for text in ("", "abc def", "é", "日本\U0001f600"):
+        assert escape(text) is text
+    for text in ("<", "é&", "é\n", "é\b", "\u2028", raw(b"\xff"), raw(b"\xff\n")):
+        assert escape(text) != text
 
 
 def test_quote_escapes_what_go_escapes():

@@ -163,7 +163,7 @@ class Applier:
         waiters = self.waiters
         execute = self._execute
         store = self.store
-        compare = self.comparison.add
+        compare = self._compare()
         for entry in entries:
             self.raft_index = entry.index
             self._term = entry.term
@@ -197,8 +197,13 @@ class Applier:
         """See `raft.interfaces.StateMachine`: void if the membership does not allow it."""
         self.raft_index = entry.index
         result = self._apply_config(entry, change)
-        self.comparison.add(entry.index, entry.data, self.store.index, None)
+        self._compare()(entry.index, entry.data, self.store.index, None)
         return result
+
+    def _compare(self) -> Callable[[int, bytes, int, object], None]:
+        """Return what is to be told of each entry that was applied."""
+        comparison = self.comparison
+        return comparison.skip if len(self.cluster.members) == 1 else comparison.add
 
     def _apply_config(self, entry: Entry, change: ConfigChange) -> bool:
         try:

@@ -106,6 +106,11 @@ class Comparison:
         if raft_index % BLOCK_ENTRIES == 0:
             self._end_block(raft_index)
 
+    def skip(self, raft_index: int, data: bytes, etcd_index: int, result: object) -> None:
+        """As `add`, by a member that is alone: there is nobody to compare with."""
+        if self._is_known or raft_index % BLOCK_ENTRIES == 0:
+            self.restored(raft_index)
+
     def restored(self, raft_index: int) -> None:
         """The state has come as a snapshot: what led to it is not known."""
         self._begin_block()

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from pyetcd.cluster import Cluster
+from pyetcd.cluster import Cluster, Member
 from pyetcd.command import Command, Delete, ReportDigest, Request, Set, decode, encode
 from pyetcd.errors import KeyExists, KeyNotFound
 from pyetcd.server.apply import Applier
@@ -117,6 +117,27 @@ def test_restored_member_reports_from_the_next_block_on() -> None:
     assert other.reports == one.reports[1:]
 
 
+def test_member_that_is_alone_digests_nothing() -> None:
+    """Once it has been joined, it reports from the next block on, as whoever joins does."""
+    alone = Half()
+    members = alone.applier.cluster.members
+    members[A] = Member(A, "a", ("http://127.0.0.1:1",))
+    alone.fill(BLOCK_ENTRIES + 1)
+    members[B] = Member(B, "b", ("http://127.0.0.1:2",))
+    alone.fill(2 * BLOCK_ENTRIES)
+    assert alone.reports == []
+    other = Half()
+    for half in (alone, other):
+        half.fill(3 * BLOCK_ENTRIES)
+    assert alone.reports == other.reports[2:]
+    members.pop(B)
+    alone.fill(4 * BLOCK_ENTRIES)
+    members[B] = Member(B, "b", ("http://127.0.0.1:2",))
+    for half in (alone, other):
+        half.fill(5 * BLOCK_ENTRIES)
+    assert alone.reports == [other.reports[2], other.reports[4]]
+
+
 def test_snapshot_at_the_end_of_a_block_misses_nothing() -> None:
     """The next block begins right there."""
     one, other = Half(), Half()
@@ -181,15 +202,16 @@ def test_reports_in_the_log_end_the_one_that_differs() -> None:
     """Through the applier, as committed entries."""
     world = Applied()
     world.change(OTHER)
-    digests: list[int] = []
-    world.applier.comparison.report = lambda _, digest: digests.append(digest)
-    while not digests:
+    reports: list[tuple[int, int]] = []
+    world.applier.comparison.report = lambda *report: reports.append(report)
+    while not reports:
         world.run(Set("/k", "v", False, 0, False))
-    world.run(ReportDigest(0xA, BLOCK_ENTRIES, digests[0]))
-    world.run(ReportDigest(0xB, BLOCK_ENTRIES, digests[0]))
-    world.run(ReportDigest(0xA, BLOCK_ENTRIES, 7))
+    ((index, digest),) = reports
+    world.run(ReportDigest(0xA, index, digest))
+    world.run(ReportDigest(0xB, index, digest))
+    world.run(ReportDigest(0xA, index, 7))
     with pytest.raises(Diverged):
-        world.run(ReportDigest(0xB, BLOCK_ENTRIES, 7))
+        world.run(ReportDigest(0xB, index, 7))
 
 
 # ------------------------------------------------------------------------------------- reports

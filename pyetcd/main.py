@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 # is busy; the interpreter's own 5 ms would be many times what the disk takes.
 SWITCH_SECONDS: Final = 0.0005
 # Objects of requests die young; what survives is the store, which has no cycles. Old objects are
-# looked at so seldom that the store's size does not matter. And few at a time: the entries of the
-# log live on, and to look at 20,000 of them took 10 ms.
-GC_THRESHOLDS: Final = (5_000, 200, 10_000)
+# looked at so seldom that the store's size does not matter. Not fewer at a time: what connections
+# leave behind would be old before it is looked at, and stay for long.
+GC_THRESHOLDS: Final = (20_000, 50, 10_000)
 
 # What a start may end with: each has one line that says what is wrong.
 STARTUP_ERRORS: Final = (

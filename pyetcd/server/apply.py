@@ -163,7 +163,9 @@ class Applier:
         waiters = self.waiters
         execute = self._execute
         store = self.store
-        compare = self._compare()
+        # Not so changes of the membership: with some of them each cluster begins as one member.
+        is_alone = len(self.cluster.members) == 1
+        compare = self.comparison.skip if is_alone else self.comparison.add
         for entry in entries:
             self.raft_index = entry.index
             self._term = entry.term
@@ -197,13 +199,8 @@ class Applier:
         """See `raft.interfaces.StateMachine`: void if the membership does not allow it."""
         self.raft_index = entry.index
         result = self._apply_config(entry, change)
-        self._compare()(entry.index, entry.data, self.store.index, None)
+        self.comparison.add(entry.index, entry.data, self.store.index, None)
         return result
-
-    def _compare(self) -> Callable[[int, bytes, int, object], None]:
-        """Return what is to be told of each entry that was applied."""
-        comparison = self.comparison
-        return comparison.skip if len(self.cluster.members) == 1 else comparison.add
 
     def _apply_config(self, entry: Entry, change: ConfigChange) -> bool:
         try:

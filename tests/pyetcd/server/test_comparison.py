@@ -207,6 +207,7 @@ def test_reports_in_the_log_end_the_one_that_differs() -> None:
     while not reports:
         world.run(Set("/k", "v", False, 0, False))
     ((index, digest),) = reports
+    assert index == BLOCK_ENTRIES, "the block with which a cluster begins was not compared"
     world.run(ReportDigest(0xA, index, digest))
     world.run(ReportDigest(0xB, index, digest))
     world.run(ReportDigest(0xA, index, 7))

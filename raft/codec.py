@@ -99,27 +99,15 @@ def make_batch(snapshot: SnapshotMeta | None, entries: list[Entry], hard_state: 
 
 def encode_envelopes(envelopes: list[Envelope]) -> bytes:
     """Put messages into one frame."""
-    if len(envelopes) == 1:
-        envelope = envelopes[0]
-        message = envelope.message
-        if type(message) is Append and message.entries:
-            return _encode_append(envelope, message)
     rows: list[tuple[object, ...]] = []
     for envelope in envelopes:
         layout = _LAYOUTS[type(envelope.message)]
         head = (layout.tag, envelope.sender, envelope.recipient, envelope.term)
         rows.append(head + layout.get(envelope.message))
+    entries = _entries_of(envelopes)
+    if entries:
+        return _start_of_append(rows[0]) + _pack_entries(entries)
     return _VERSION_BYTE + _pack(rows)
-
-
-def _encode_append(envelope: Envelope, message: Append) -> bytes:
-    head = _pack(
-        (
-            *(_APPEND_TAG, envelope.sender, envelope.recipient, envelope.term),
-            *(message.prev_index, message.prev_term, message.commit),
-        )
-    )
-    return b"".join((_APPEND_START, head[1:], _pack_entries(message.entries)))
 
 
 def decode_envelopes(data: bytes) -> list[Envelope]:
@@ -132,19 +120,28 @@ def decode_envelopes(data: bytes) -> list[Envelope]:
     if type(rows) is not tuple:
         raise DecodeError("a frame is not an array")
     envelopes = [_envelope(row) for row in rows]
-    if len(envelopes) == 1:
-        message = envelopes[0].message
-        if type(message) is Append and message.entries:
-            _remember_packed(data, rows[0], message.entries)
+    entries = _entries_of(envelopes)
+    if entries:
+        start = _start_of_append(rows[0])
+        # The bytes in which they came go to the disk as they are. If it begins otherwise, somebody
+        # has packed it in another way, which is as good, but not ours.
+        if data.startswith(start):
+            _remember(entries, data[len(start) :])
     return envelopes
 
 
-def _remember_packed(data: bytes, row: _Row, entries: list[Entry]) -> None:
-    """Keep the bytes in which these entries came: they go to the disk as they are."""
-    start = _APPEND_START + _pack(row[:-1])[1:]
-    # Else somebody has packed it in another way, which is as good, but not ours.
-    if data.startswith(start):
-        _remember(entries, data[len(start) :])
+def _entries_of(envelopes: list[Envelope]) -> list[Entry]:
+    """Return the entries of an Append that has a frame to itself; else none."""
+    if len(envelopes) == 1:
+        message = envelopes[0].message
+        if type(message) is Append:
+            return message.entries
+    return []
+
+
+def _start_of_append(row: _Row) -> bytes:
+    """Return the bytes of its frame up to its entries, which are the last of its fields."""
+    return _APPEND_START + _pack(row[:-1])[1:]
 
 
 def _envelope(row: object) -> Envelope:
@@ -421,8 +418,6 @@ def _layout(
     _BY_TAG[tag] = _LAYOUTS[kind] = layout
 
 
-_APPEND_TAG: Final = 6
-
 # A tag is never used again for another class or other fields: that takes a new FRAME_VERSION.
 _layout(
     *(1, PreVote),
@@ -450,7 +445,7 @@ _layout(
 )
 _layout(5, TimeoutNow, lambda it: (), lambda row: TimeoutNow())
 _layout(
-    *(_APPEND_TAG, Append),
+    *(6, Append),
     lambda it: (it.prev_index, it.prev_term, it.commit, it.entries),
     lambda row: Append(natural(row[4]), natural(row[5]), natural(row[6]), _entries(row[7])),
     _check_append,

@@ -9,12 +9,19 @@ very pages that it could not write, and a second flush would succeed without the
 import errno
 import fcntl
 import logging
+import mmap
 import os
 import secrets
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from raft.ring import Ring
+
+# What is written past the kernel's cache begins and ends at multiples of this, in memory and in the
+# file. Devices ask for 512 or 4096 bytes.
+PAGE: Final = 4096
+# So many zeros are written at a time: others' writes wait for it.
+_ZEROS_BYTES: Final = 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +82,14 @@ class Files(Protocol):
 
     def open_ring(self) -> Ring | None:
         """Return what makes writes durable while our threads go on; None where there is none."""
+
+    def open_direct(self, path: Path, start: int, stop: int) -> int:
+        """Open an existing file for a ring's writes of whole pages, past the kernel's cache.
+
+        Zeros are written from `start` to `stop` first, durably: what was only set aside takes an
+        extra step of the file system for the first write to each page. -1 where it has no such
+        way in.
+        """
 
     def flush(self, descriptor: int) -> None:
         """Have everything that was written to the file on disk, its size included."""
@@ -153,6 +168,30 @@ class DiskFiles:
             # As in a container that forbids it: slower for a client that is alone, and that is all.
             log.debug("the log's thread does all writes: %s", error)
             return None
+
+    def open_direct(self, path: Path, start: int, stop: int) -> int:
+        descriptor = -1
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
+            self._fill(descriptor, start, stop)
+        except OSError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            if error.errno == errno.EINVAL:
+                # As tmpfs of old did, and devices with larger blocks do.
+                log.debug("%s is written through the kernel's cache: %s", path, error)
+                return -1
+            raise
+        return descriptor
+
+    def _fill(self, descriptor: int, start: int, stop: int) -> None:
+        zeros = mmap.mmap(-1, _ZEROS_BYTES)
+        at = start
+        while at < stop:
+            with memoryview(zeros)[: stop - at] as piece:
+                at += os.pwritev(descriptor, (piece,), at)
+        if start < stop:
+            os.fdatasync(descriptor)
 
     def _write(self, descriptor: int, data: bytes, offset: int, flags: int) -> None:
         written = os.pwritev(descriptor, (data,), offset, flags)

@@ -38,7 +38,7 @@ _ENTER_EXT_ARG: Final = 1 << 3
 _SQE: Final = struct.Struct("=BBHiQQIi")
 _SQE_BYTES: Final = 64
 _WRITE: Final = 23
-# Always by a worker of the kernel, never in our system call, which a slow disk would hold up.
+# By a worker of the kernel, not in our system call, which a write into its cache would hold up.
 _ASYNC: Final = 1 << 4
 _CQE_BYTES: Final = 16
 # Where a result is in it, in words.
@@ -106,6 +106,7 @@ class Ring:
         self._offset = 0
         self._size = 0
         self._done = 0
+        self._flags = _ASYNC
 
     def _map(self, params: bytes) -> None:
         entries, cq_entries = struct.unpack_from("<II", params)
@@ -138,15 +139,20 @@ class Ring:
         """Whether a write is under way."""
         return self._file >= 0
 
-    def begin(self, descriptor: int, data: bytes, offset: int, wait_seconds: float) -> None:
+    def begin(
+        self, descriptor: int, data: bytes, offset: int, wait_seconds: float, *, direct: bool
+    ) -> None:
         """Have `data`, of at most MAX_BYTES, written durably; wait so long for it at most.
 
-        Raises OSError when it could not be begun.
+        `direct` says that the file was opened with O_DIRECT, and that data and offset are whole
+        pages: the kernel hands these to the disk at once, and needs nobody to wait for it. Raises
+        OSError when the write could not be begun.
         """
         assert not self.is_busy, "a write during another one"
         self._size = len(data)
         self._buffer[: self._size] = data
         self._file, self._offset, self._done = descriptor, offset, 0
+        self._flags = 0 if direct else _ASYNC
         self._submit(wait_seconds)
 
     def finish(self) -> bool:
@@ -184,7 +190,7 @@ class Ring:
             self._sqes,
             0,
             _WRITE,
-            _ASYNC,
+            self._flags,
             0,
             self._file,
             self._offset + self._done,

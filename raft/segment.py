@@ -188,6 +188,10 @@ class Reader:
             self.records += 1
             self.end = (start + length + ALIGNMENT) & -ALIGNMENT
 
+    def before_end(self, unit: int) -> bytes:
+        """After `read`: the bytes between the last multiple of `unit` and `end`."""
+        return self._data[self.end - self.end % unit : self.end]
+
     def find_torn(self) -> tuple[int, int] | None:
         """After `read`: the range of bytes that a torn record left, or None for a clean end.
 

@@ -1,7 +1,8 @@
 """The write-ahead log: the files that hold the entries, the hard state and the user's metadata.
 
 Relies on `raft.segment` for the bytes and on `raft.files` for the disk. Each `write` is one record,
-one system call, durable when it returns. The log is read only when it is opened.
+one system call, durable when it returns. It writes whole pages: what the first one holds already is
+written once more, as it is, and zeros after the record. The log is read only when it is opened.
 
 A crash leaves behind, and `open` makes of it:
 
@@ -28,7 +29,7 @@ from typing import Final
 from raft.codec import Batch, DecodeError, decode_batch, encode_batch
 from raft.entry import NO_HARD_STATE, EntryID
 from raft.errors import CorruptRecord
-from raft.files import Files, NoRoom, is_full
+from raft.files import PAGE, Files, NoRoom, is_full
 from raft.recovery import LogImage
 from raft.ring import MAX_BYTES, Ring
 from raft.segment import (
@@ -50,8 +51,9 @@ TEMPORARY: Final = ".tmp"
 _RESERVE_SHARE: Final = 4
 SPARE: Final = "spare" + TEMPORARY
 _NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
-_PAGE: Final = 4096
 _REPAIR_BYTES: Final = 1024 * 1024
+# The longest record for the ring: pages before and after it may come with it.
+_RING_BYTES: Final = MAX_BYTES - 2 * PAGE
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +93,14 @@ class Wal:
     Invariants:
       1. Everything before `_offset` in the last segment, and all earlier ones, is durable.
       2. After it there are zeros.
+      3. `_tail` is what the page of `_offset` holds before it.
     """
 
     def __init__(self, files: Files, directory: Path, segment_bytes: int) -> None:
         """For `create` and `open` only."""
         self._files = files
         self._directory = directory
-        self._segment_bytes = segment_bytes
+        self._segment_bytes = segment_bytes + -segment_bytes % PAGE
         self._segments: list[Segment] = []
         self._metadata = b""
         # The last entry of the log, or of the snapshot that it follows.
@@ -110,12 +113,15 @@ class Wal:
         self._file_bytes = 0
         self._records = 0
         self._offset = 0
+        self._tail = b""
         # The next segment's file, without a name that counts: -1 while there is none.
         self._spare = -1
         # Set while a write is under way, and for ever once one has failed.
         self._unsure = False
         # What writes while our threads go on; None where there is none, or none was asked for.
         self._ring: Ring | None = None
+        # The last segment as the ring writes to it, past the kernel's cache; -1 if through it.
+        self._direct = -1
         # What it writes, and how long that is as a record.
         self._begun: Batch | None = None
         self._begun_bytes = 0
@@ -166,13 +172,25 @@ class Wal:
                 self._unsure = False
                 raise
         record = encode_record(self._salt, self._records, payload)
-        self._files.write_durably(self._descriptor, record, self._offset)
+        offset = self._offset & -PAGE
+        self._files.write_durably(self._descriptor, self._whole_pages(record), offset)
         self._written(batch, len(record))
 
     def open_ring(self) -> int:
-        """Get ready for `begin`; return what is readable when a write has ended, or -1."""
+        """Get ready for `begin`; return what is readable when a write has ended, or -1.
+
+        Raises OSError.
+        """
         self._ring = self._files.open_ring()
-        return -1 if self._ring is None else self._ring.fileno()
+        if self._ring is None:
+            return -1
+        start = self._offset + -self._offset % PAGE
+        try:
+            self._direct = self._files.open_direct(self._segments[-1].path, start, self._file_bytes)
+        except OSError as error:
+            if not is_full(error):
+                raise
+        return self._ring.fileno()
 
     def begin(self, batch: Batch, wait_seconds: float) -> bool:
         """Begin to make a batch durable by the ring, and wait so long for it at most.
@@ -184,11 +202,13 @@ class Wal:
         assert self._ring is not None, "begun without a ring"
         payload = encode_batch(batch)
         size = record_bytes(len(payload))
-        if size > MAX_BYTES or self._offset + size > self._file_bytes:
+        if size > _RING_BYTES or self._offset + size > self._file_bytes:
             return False
         self._unsure = True
-        record = encode_record(self._salt, self._records, payload)
-        self._ring.begin(self._descriptor, record, self._offset, wait_seconds)
+        pages = self._whole_pages(encode_record(self._salt, self._records, payload))
+        direct = self._direct >= 0
+        descriptor = self._direct if direct else self._descriptor
+        self._ring.begin(descriptor, pages, self._offset & -PAGE, wait_seconds, direct=direct)
         self._begun, self._begun_bytes = batch, size
         return True
 
@@ -207,6 +227,12 @@ class Wal:
     def is_writing(self) -> bool:
         """Whether something was begun that has neither ended nor failed."""
         return self._ring is not None and self._ring.is_busy
+
+    def _whole_pages(self, record: bytes) -> bytes:
+        """What is to be written for the record that comes next."""
+        pages = self._tail + record
+        self._tail = pages[len(pages) & -PAGE :]
+        return pages + bytes(-len(pages) % PAGE)
 
     def _written(self, batch: Batch, size: int) -> None:
         """Go on behind a record that is durable."""
@@ -257,10 +283,10 @@ class Wal:
 
     def close(self) -> None:
         """Close the files. All that was written is durable already."""
-        for descriptor in (self._descriptor, self._spare):
+        for descriptor in (self._descriptor, self._direct, self._spare):
             if descriptor >= 0:
                 self._files.close(descriptor)
-        self._descriptor = self._spare = -1
+        self._descriptor = self._direct = self._spare = -1
         if self._ring is not None:
             self._ring.close()
             self._ring = None
@@ -280,8 +306,8 @@ class Wal:
             salt=self._files.draw_salt(),
         )
         # The size in the head takes a few bytes itself: one page more is room for that.
-        least_bytes += head_bytes(head) + _PAGE
-        head.file_bytes = max(self._segment_bytes, least_bytes + -least_bytes % _PAGE)
+        least_bytes += head_bytes(head) + PAGE
+        head.file_bytes = max(self._segment_bytes, least_bytes + -least_bytes % PAGE)
         data = encode_head(head)
         path = self._directory / f"{number:016x}-{self._last_index + 1:016x}.wal"
         if self._spare >= 0 and head.file_bytes == self._segment_bytes:
@@ -297,11 +323,15 @@ class Wal:
         if self._descriptor >= 0:
             self._files.close(self._descriptor)
         self._descriptor = descriptor
+        if self._direct >= 0:
+            self._files.close(self._direct)
+            self._direct = self._files.open_direct(path, 0, 0)
         self._segments.append(Segment(path, number, self._last_index))
         self._salt = head.salt
         self._file_bytes = head.file_bytes
         self._records = 0
         self._offset = len(data)
+        self._tail = data[len(data) & -PAGE :]
 
     def _set_aside(self, path: Path, size: int) -> int:
         """Make a file of so many zeros. Raises NoRoom and leaves nothing behind, or OSError."""
@@ -309,6 +339,8 @@ class Wal:
         try:
             descriptor = self._files.create(path)
             self._files.allocate(descriptor, size)
+            if self._direct >= 0 and (filled := self._files.open_direct(path, 0, size)) >= 0:
+                self._files.close(filled)
         except OSError as error:
             if not is_full(error):
                 raise
@@ -344,9 +376,11 @@ class Wal:
         self._files.flush_directory(self._directory)
         self._metadata = reader.head.metadata
         self._salt = reader.head.salt
-        self._file_bytes = reader.head.file_bytes
+        # Of a file that others made, with another size, whole pages only.
+        self._file_bytes = reader.head.file_bytes & -PAGE
         self._records = reader.records
         self._offset = reader.end
+        self._tail = reader.before_end(PAGE)
         self._last_index, self._last_term = image.last
         self._hard_state = image.hard_state
 

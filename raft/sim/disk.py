@@ -199,6 +199,9 @@ class SimulatedDisk:
     def open_ring(self) -> None:
         return None
 
+    def open_direct(self, path: Path, start: int, stop: int) -> int:
+        raise AssertionError(f"{path} opened for a ring, of which there is none")
+
     def flush(self, descriptor: int) -> None:
         self._operate()
         file = self._open[descriptor]

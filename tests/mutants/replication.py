@@ -80,8 +80,9 @@ REPLICATION: Final = (
         "a failed write is taken for a success",
         (
             "raft.wal:Wal.write",
-            "    self._files.write_durably(self._descriptor, record, self._offset)",
-            "    try:\n        self._files.write_durably(self._descriptor, record, self._offset)\n"
+            "    self._files.write_durably(self._descriptor, self._whole_pages(record), offset)",
+            "    try:\n        self._files.write_durably("
+            "self._descriptor, self._whole_pages(record), offset)\n"
             "    except OSError:\n        pass",
         ),
     ),

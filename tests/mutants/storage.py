@@ -141,6 +141,20 @@ STORAGE: Final = (
         killer="tests/raft/test_loop_storage.py",
     ),
     mutant(
+        "M35f",
+        "what a page of the log holds already is not written with it again",
+        ("raft.wal:Wal._whole_pages", "self._tail + record", "bytes(len(self._tail)) + record"),
+    ),
+    mutant(
+        "M35g",
+        "a log that is opened forgets what its last page holds",
+        (
+            "raft.wal:Wal._continue",
+            "self._tail = reader.before_end(PAGE)",
+            "self._tail = bytes(reader.end % PAGE)",
+        ),
+    ),
+    mutant(
         "M37",
         "a second snapshot is taken while the first is being restored",
         (FOLLOWER + "_install_snapshot", "elif state.restoring is not None:", "elif False:"),

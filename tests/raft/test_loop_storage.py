@@ -20,7 +20,8 @@ from raft import (
     StorageConfig,
     Write,
 )
-from raft.files import DiskFiles
+from raft.codec import Batch
+from raft.files import PAGE, DiskFiles
 from raft.loop_storage import LoopStorage
 from raft.ring import MAX_BYTES, Ring
 from tests.raft.node_world import PATIENCE_SECONDS
@@ -32,21 +33,35 @@ SEGMENT_BYTES = 64 * 1024
 
 
 class RememberingFiles(DiskFiles):
-    """Knows the file that was made last."""
+    """Knows the file that the ring writes to; there may be no direct writes, or no room."""
 
-    last = -1
+    def __init__(self) -> None:
+        self.last = -1
+        self.has_direct = True
+        self.errno = 0
+        # Which bytes were to be filled with zeros, of whatever file.
+        self.filled: list[tuple[int, int]] = []
 
     def create(self, path: Path) -> int:
         self.last = super().create(path)
+        return self.last
+
+    def open_direct(self, path: Path, start: int, stop: int) -> int:
+        if self.errno:
+            raise OSError(self.errno, os.strerror(self.errno))
+        if not self.has_direct:
+            return -1
+        self.filled.append((start, stop))
+        self.last = super().open_direct(path, start, stop)
         return self.last
 
 
 class World:
     """A loop and a disk with a ring."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, files: RememberingFiles | None = None) -> None:
         self.config = StorageConfig(directory / "data", segment_bytes=SEGMENT_BYTES)
-        self.files = RememberingFiles()
+        self.files = files or RememberingFiles()
         self.disk = DiskStorage.create(self.config, b"", self.files)
         self.loop = asyncio.new_event_loop()
         self.deaths: list[BaseException] = []
@@ -124,6 +139,54 @@ def test_what_is_not_for_the_ring_is_written_all_the_same(world: World) -> None:
     assert len(list(world.config.wal_path.glob("*.wal"))) > 2
     assert world.stop() == values
     assert world.deaths == []
+
+
+@pytest.mark.parametrize("error", [0, errno.ENOSPC])
+def test_ring_does_without_direct_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Where the file system has none, or the disk no room to fill the file: as the log's thread."""
+    monkeypatch.setattr("raft.loop_storage.PATIENCE_SECONDS", 2.0)
+    files = RememberingFiles()
+    files.has_direct, files.errno = False, error
+    world = World(tmp_path, files)
+    values = [b"%05d" % number + b"x" * (SEGMENT_BYTES // 20) for number in range(50)]
+    for value in values:
+        if not world.write(value):
+            world.until_told()
+    assert world.stop() == values
+    assert world.deaths == []
+
+
+def test_disk_that_fails_when_the_ring_is_opened_is_an_error(tmp_path: Path) -> None:
+    """Nobody knows what the file holds."""
+    files = RememberingFiles()
+    files.errno = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        World(tmp_path, files)
+
+
+def test_next_file_has_its_zeros_before_it_is_needed(tmp_path: Path) -> None:
+    """And waits for them on a disk that has become full, as for its room."""
+    files = RememberingFiles()
+    config = StorageConfig(tmp_path / "data", segment_bytes=SEGMENT_BYTES)
+    disk = DiskStorage.create(config, b"", files)
+    wal = disk.wal
+    wal.open_ring()
+    if files.last < 0:
+        pytest.skip("this file system has no direct writes")
+    # The one that is there, but for its head.
+    assert files.filled == [(PAGE, SEGMENT_BYTES)]
+    wal.write(Batch(None, [Entry(1, 1, NORMAL, bytes(SEGMENT_BYTES // 2))], HardState(1, 0, 0)))
+    files.errno = errno.ENOSPC
+    assert wal.make_room()
+    assert wal.wants_room
+    assert not list(config.wal_path.glob("*.tmp"))
+    files.errno = 0
+    assert wal.make_room()
+    assert not wal.wants_room
+    assert files.filled[1:] == [(0, SEGMENT_BYTES)]
+    disk.close()
 
 
 def test_snapshot_of_the_leader_removes_what_it_makes_superfluous(world: World) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from raft.files import PAGE
 from raft.ring import MAX_BYTES, Ring, load_system_call
 from tests.raft.rings import needs_ring
 
@@ -32,6 +33,14 @@ def file(tmp_path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
+@pytest.fixture
+def direct(tmp_path: Path, file: int) -> Iterator[int]:
+    """The same file, past the kernel's cache."""
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_DIRECT)
+    yield descriptor
+    os.close(descriptor)
+
+
 def until_finished(ring: Ring) -> int:
     """How often it was asked for in vain."""
     deadline = time.monotonic() + LONG_SECONDS
@@ -47,7 +56,7 @@ def until_finished(ring: Ring) -> int:
 def test_write_that_is_waited_for_has_ended(ring: Ring, file: int) -> None:
     """Each where it is to be, however many there are."""
     for at in range(20):
-        ring.begin(file, b"%20d" % at, 20 * at, LONG_SECONDS)
+        ring.begin(file, b"%20d" % at, 20 * at, LONG_SECONDS, direct=False)
         assert ring.is_busy
         assert ring.finish()
         assert not ring.is_busy
@@ -56,21 +65,48 @@ def test_write_that_is_waited_for_has_ended(ring: Ring, file: int) -> None:
 
 @needs_ring
 def test_write_is_asked_to_be_durable(ring: Ring, file: int) -> None:
-    """Nothing that can be seen from outside but what the kernel is told."""
-    ring.begin(file, b"durable", 0, LONG_SECONDS)
+    """Nothing that can be seen from outside but what the kernel is told; also by whom."""
+    ring.begin(file, b"durable", 0, LONG_SECONDS, direct=False)
     assert ring.finish()
+    assert asked_for(ring) == (23, 1 << 4, os.RWF_DSYNC)
+
+
+@needs_ring
+def test_direct_write_needs_no_worker(ring: Ring, direct: int) -> None:
+    """It is as durable."""
+    ring.begin(direct, b"pages" * PAGE, PAGE, LONG_SECONDS, direct=True)
+    assert ring.finish()
+    assert asked_for(ring) == (23, 0, os.RWF_DSYNC)
+
+
+def asked_for(ring: Ring) -> tuple[int, int, int]:
+    """The operation, its flags, and those of the write."""
     operation, flags = struct.unpack_from("<BB", ring._sqes)
     (write_flags,) = struct.unpack_from("<i", ring._sqes, 28)
-    assert (operation, flags, write_flags) == (23, 1 << 4, os.RWF_DSYNC)
+    return operation, flags, write_flags
 
 
 @needs_ring
 def test_largest_write_is_not_waited_for(ring: Ring, file: int) -> None:
     """And is told of by the descriptor."""
     data = os.urandom(MAX_BYTES)
-    ring.begin(file, data, 100, 0.0)
+    ring.begin(file, data, 100, 0.0, direct=False)
     until_finished(ring)
     assert os.pread(file, MAX_BYTES, 100) == data
+
+
+@needs_ring
+def test_direct_writes_and_others_see_one_file(ring: Ring, file: int, direct: int) -> None:
+    """Whichever of the two came last to a page."""
+    os.pwrite(file, b"a" * 3 * PAGE, 0)
+    for at in range(3):
+        ring.begin(direct, b"%d" % at * PAGE, at * PAGE, 0.0, direct=True)
+        until_finished(ring)
+        assert os.pread(file, PAGE, at * PAGE) == b"%d" % at * PAGE
+    os.pwritev(file, [b"b" * PAGE], PAGE, os.RWF_DSYNC)
+    ring.begin(direct, os.urandom(MAX_BYTES), 2 * PAGE, 0.0, direct=True)
+    until_finished(ring)
+    assert os.pread(file, 2 * PAGE, 0) == b"0" * PAGE + b"b" * PAGE
 
 
 @needs_ring
@@ -80,7 +116,7 @@ def test_wait_ends_while_the_write_goes_on(ring: Ring) -> None:
     try:
         os.set_blocking(reader, False)
         started = time.monotonic()
-        ring.begin(writer, b"x" * 500_000, 0, 0.01)
+        ring.begin(writer, b"x" * 500_000, 0, 0.01, direct=False)
         assert time.monotonic() - started < LONG_SECONDS / 2
         assert not ring.finish()
         got = b""
@@ -114,7 +150,7 @@ def test_failed_write_raises_once(
 ) -> None:
     """What the kernel says; or EIO when it writes nothing, of which there would be no end."""
     descriptor = os.open(path, flags)
-    ring.begin(descriptor, data, 0, LONG_SECONDS)
+    ring.begin(descriptor, data, 0, LONG_SECONDS, direct=False)
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         ring.finish()
     assert caught.value.errno == number
@@ -173,7 +209,7 @@ def test_write_that_cannot_be_begun_raises(file: int, answer: int, text: str) ->
     ring = Ring(call)
     call.answers["enter"] = answer
     with pytest.raises(OSError, match=text):
-        ring.begin(file, b"x", 0, 0.0)
+        ring.begin(file, b"x", 0, 0.0, direct=False)
     assert not ring.is_busy
     ring.close()
 
@@ -184,7 +220,7 @@ def test_write_that_is_refused_for_a_moment_is_offered_again(file: int) -> None:
     call = Refusing()
     ring = Ring(call)
     call.refuses_once = True
-    ring.begin(file, b"again", 0, LONG_SECONDS)
+    ring.begin(file, b"again", 0, LONG_SECONDS, direct=False)
     assert not call.refuses_once
     until_finished(ring)
     assert os.pread(file, 5, 0) == b"again"

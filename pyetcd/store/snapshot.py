@@ -134,7 +134,7 @@ class Restorer:
             case ("events", tuple(records)) if self.index != -1:
                 self._events.extend(map(_event_of, records))
             case ("end", int(count)) if self.index != -1:
-                present = len(self.tree.nodes) - 1
+                present = len(self.tree)
                 _require(present == count, f"{present} nodes, not {count}")
                 self._complete = True
             case _:
@@ -156,22 +156,28 @@ class Restorer:
             for index, delta in zip(created, deltas, strict=True)
         ]
         _require(max(modified, default=0) <= self.index, "a node of the future")
-        nodes, children = self.tree.nodes, self.tree.children
-        expected = len(nodes) + len(paths)
-        nodes.update(
-            zip(paths, map(KeyNode, paths, values, created, modified, expirations), strict=True)
-        )
-        _require(len(nodes) == expected, "a path comes twice")
-        for path, value, expiration in zip(paths, values, expirations, strict=True):
+        tree = self.tree
+        directory: str | None = None
+        siblings: dict[str, KeyNode] = {}
+        nodes = map(KeyNode, paths, values, created, modified, expirations)
+        for path, node, expiration in zip(paths, nodes, expirations, strict=True):
             cut = path.rfind("/")
-            siblings = children.get(path[:cut] or "/") if cut != -1 else None
-            if siblings is None or cut == len(path) - 1:
-                raise CorruptSnapshot("a path without a directory")
-            siblings[path] = None
-            if value is None:
-                children[path] = {}
+            # Most come one after another from the same directory.
+            if path[:cut] != directory:
+                siblings = self._siblings(path, cut)
+                directory = path[:cut]
+            if path in siblings or cut == len(path) - 1:
+                raise CorruptSnapshot("a path that comes twice, or has no name")
+            siblings[path] = node
             if expiration != 0:
-                self.tree.expirations.put(path, expiration)
+                tree.expirations.put(path, expiration)
+
+    def _siblings(self, path: str, cut: int) -> dict[str, KeyNode]:
+        """Return where the node is to be put whose path has its last slash there."""
+        parent = self.tree.find(path[:cut] or "/") if path.startswith("/") else None
+        if parent is None or parent.value is not None:
+            raise CorruptSnapshot("a path without a directory")
+        return self.tree.children.setdefault(parent.path, {})
 
 
 def _columns(nodes: list[KeyNode]) -> tuple[list[Any], ...]:

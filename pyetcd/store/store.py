@@ -57,7 +57,7 @@ class Store:
       2. No node has an index above `index`.
     """
 
-    __slots__ = ("_hub", "_nodes", "_tree", "index", "stats")
+    __slots__ = ("_hub", "_tree", "index", "stats")
 
     def __init__(self) -> None:
         """Start with an empty root at index 0."""
@@ -65,8 +65,6 @@ class Store:
         self.stats = StoreStats()
         self._hub = WatcherHub()
         self._tree = Tree()
-        # The tree's own dictionary, at hand for the two hot methods.
-        self._nodes = self._tree.nodes
 
     # -- reading
 
@@ -74,7 +72,7 @@ class Store:
         self, path: str, now: int, *, recursive: bool = False, sort: bool = False
     ) -> Event | Listing:
         """Return a key with its value, or the listing of a directory. Raises EtcdError."""
-        node = self._nodes.get(path)
+        node = self._tree.find(path)
         if node is None:
             self.stats.gets_fail += 1
             raise self._missing(path)
@@ -114,7 +112,7 @@ class Store:
 
     def nodes(self) -> Iterator[KeyNode]:
         """Yield all nodes, the root first; their order is part of the state."""
-        return iter(self._nodes.values())
+        return self._tree.nodes()
 
     def history(self, since_index: int) -> Iterator[Event | None]:
         """Yield what history has from that index on; None for changes that no user can see."""
@@ -134,7 +132,7 @@ class Store:
         refresh: bool = False,
     ) -> Event:
         """Create a key or replace it; a refresh keeps its value and needs it to be there."""
-        prev_node = self._nodes.get(path)
+        prev_node = self._tree.find(path)
         if prev_node is None:
             self._prepare_set(path, refresh=refresh)
         elif prev_node.value is None:
@@ -148,10 +146,8 @@ class Store:
         node = KeyNode(path, None if directory else value, index, index, expiration)
         if prev_node is None:
             self._tree.add(node)
-        elif directory or expiration != prev_node.expiration:
-            self._tree.replace(prev_node, node)
         else:
-            self._nodes[path] = node
+            self._tree.replace(prev_node, node)
         self.stats.sets_success += 1
         return self._commit(Event(SET, index, path, node, prev_node, now, refresh))
 
@@ -163,7 +159,7 @@ class Store:
             self.stats.create_fail += 1
             raise self._root_read_only()
         index = self.index + 1
-        present = self._nodes.get(path)
+        present = self._tree.find(path)
         if present is not None:
             self.stats.create_fail += 1
             raise KeyExists(path, self.index)
@@ -198,7 +194,7 @@ class Store:
         if path == "/":
             self.stats.update_success += 1
             raise self._root_read_only()
-        prev_node = self._nodes.get(path)
+        prev_node = self._tree.find(path)
         if prev_node is None:
             self.stats.update_fail += 1
             raise self._missing(path)
@@ -250,14 +246,14 @@ class Store:
         if path == "/":
             self.stats.delete_success += 1
             raise self._root_read_only()
-        prev_node = self._nodes.get(path)
+        prev_node = self._tree.find(path)
         error: EtcdError | None = None
         if prev_node is None:
             error = self._missing(path)
         elif prev_node.value is None and not recursive:
             if not directory:
                 error = NotFile(path, self.index)
-            elif self._tree.children[path]:
+            elif not self._tree.is_empty(path):
                 error = DirectoryNotEmpty(path, self.index)
         if error is not None:
             self.stats.delete_fail += 1
@@ -272,7 +268,7 @@ class Store:
         try:
             prev_node = self._compared(path, prev_value, prev_index)
         except EtcdError:
-            if path in self._nodes:
+            if self._tree.find(path) is not None:
                 self.stats.compare_and_delete_success += 1
             else:
                 self.stats.compare_and_delete_fail += 1
@@ -288,7 +284,8 @@ class Store:
             if first is None or first[0] > cutoff:
                 break
             path = first[1]
-            event = Event(EXPIRE, self.index + 1, path, None, self._nodes[path], cutoff)
+            node = self._tree.find(path)
+            event = Event(EXPIRE, self.index + 1, path, None, node, cutoff)
             self.stats.expire_count += 1
             events.append(self._remove(event))
         return events
@@ -314,7 +311,7 @@ class Store:
         """Return the state of this moment, for encoding it while the store goes on."""
         history = self._hub.history
         events = list(history.events(max(1, history.first_index)))
-        return Capture(self.index, list(self._nodes.values()), events, self.stats.writes())
+        return Capture(self.index, list(self._tree.nodes()), events, self.stats.writes())
 
     @classmethod
     def restore(cls, chunks: Iterable[bytes]) -> "Store":
@@ -333,7 +330,6 @@ class Store:
         store.stats = restorer.stats
         store._hub.history = restorer.history
         store._tree = restorer.tree
-        store._nodes = restorer.tree.nodes
         return store
 
     def install(self, newer: "Store") -> None:
@@ -348,14 +344,13 @@ class Store:
         self.index = newer.index
         self.stats = newer.stats
         self._tree = newer._tree
-        self._nodes = newer._nodes
         self._hub.install(newer._hub.history)
 
     def check(self) -> None:
         """Assert the invariants; costs as much as reading everything."""
         history = self._hub.history
         assert history.last_index == self.index, f"history ends at {history.last_index}"
-        newest = max(node.modified_index for node in self._nodes.values())
+        newest = max(node.modified_index for node in self._tree.nodes())
         assert newest <= self.index, f"a node has index {newest} of {self.index}"
         self._tree.check()
         self._hub.check()
@@ -391,7 +386,7 @@ class Store:
 
     def _compared(self, path: str, prev_value: str, prev_index: int) -> KeyNode:
         """Return the file at this path, whose value and modified_index are these."""
-        node = self._nodes.get(path)
+        node = self._tree.find(path)
         if node is None:
             raise self._missing(path)
         if node.value is None:

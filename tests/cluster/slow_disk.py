@@ -25,8 +25,10 @@ class SlowRing(Ring):
     def fileno(self) -> int:
         return self._bell
 
-    def begin(self, descriptor: int, data: bytes, offset: int, wait_seconds: float) -> None:
-        super().begin(descriptor, data, offset, 0.0)
+    def begin(
+        self, descriptor: int, data: bytes, offset: int, wait_seconds: float, *, direct: bool
+    ) -> None:
+        super().begin(descriptor, data, offset, 0.0, direct=direct)
         threading.Timer(self._seconds, os.eventfd_write, (self._bell, 1)).start()
         time.sleep(min(wait_seconds, self._seconds))
 

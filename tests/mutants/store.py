@@ -24,7 +24,7 @@ STORE: Final = (
     mutant(
         "M52",
         "keys that come from a snapshot never expire",
-        (RESTORER + "_take_nodes", "self.tree.expirations.put(path, expiration)", "pass"),
+        (RESTORER + "_take_nodes", "tree.expirations.put(path, expiration)", "pass"),
         killer=PYETCD,
     ),
     mutant(
@@ -48,7 +48,7 @@ STORE: Final = (
     mutant(
         "M52e",
         "a key keeps its old time when it is set anew",
-        (STORE_CLASS + "set", "directory or expiration != prev_node.expiration", "directory"),
+        ("pyetcd.store.tree:Tree.replace", "new.expiration != old.expiration", "False"),
         killer=PYETCD,
     ),
     mutant(

@@ -8,7 +8,6 @@ wrong raises `DecodeError`. Nothing here asserts anything about such bytes, or r
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -60,8 +59,6 @@ _FOUR_ONLY: Final = {4}
 _ENTRY_KINDS: Final = {NOOP, NORMAL, CONFIG}
 _PROPOSAL_KINDS: Final = {NORMAL, CONFIG}
 
-_make_entry: Final = partial(new_tuple, Entry)
-
 
 # To make a packer takes more time than to pack a small message. Frames are packed in one thread and
 # batches in another, and may share it: what is packed here runs no Python code, so that a packer
@@ -99,15 +96,13 @@ def make_batch(snapshot: SnapshotMeta | None, entries: list[Entry], hard_state: 
 
 def encode_envelopes(envelopes: list[Envelope]) -> bytes:
     """Put messages into one frame."""
-    rows: list[tuple[object, ...]] = []
-    for envelope in envelopes:
-        layout = _LAYOUTS[type(envelope.message)]
-        head = (layout.tag, envelope.sender, envelope.recipient, envelope.term)
-        rows.append(head + layout.get(envelope.message))
     entries = _entries_of(envelopes)
     if entries:
-        return _start_of_append(rows[0]) + _pack_entries(entries)
-    return _VERSION_BYTE + _pack(rows)
+        message = envelopes[0].message
+        assert type(message) is Append, f"entries of {message}"
+        without = Append(message.prev_index, message.prev_term, message.commit, [])
+        return _start_of_append(_row(envelopes[0], without)) + _pack_entries(entries)
+    return _VERSION_BYTE + _pack([_row(envelope, envelope.message) for envelope in envelopes])
 
 
 def decode_envelopes(data: bytes) -> list[Envelope]:
@@ -137,6 +132,16 @@ def _entries_of(envelopes: list[Envelope]) -> list[Entry]:
         if type(message) is Append:
             return message.entries
     return []
+
+
+def _row(envelope: Envelope, message: Message) -> _Row:
+    layout = _LAYOUTS[type(message)]
+    head = (layout.tag, envelope.sender, envelope.recipient, envelope.term)
+    return head + layout.get(message)
+
+
+def _entry_rows(entries: list[Entry]) -> list[_Row]:
+    return [(entry.index, entry.term, entry.kind, entry.data) for entry in entries]
 
 
 def _start_of_append(row: _Row) -> bytes:
@@ -227,7 +232,7 @@ def _pack_entries(entries: list[Entry]) -> bytes:
     """
     known, packed = _latest
     if known != entries:
-        packed = _pack(entries)
+        packed = _pack(_entry_rows(entries))
         _remember(entries, packed)
     return packed
 
@@ -291,7 +296,8 @@ def _entries(rows: object) -> list[Entry]:
         raise DecodeError(f"entries after {first} hold no bytes")
     if NOOP in kinds and any(map(_is_filled_noop, kinds, data)):
         raise DecodeError(f"entries after {first}: a no-op holds bytes")
-    return list(map(_make_entry, rows))
+    checked = cast(tuple[tuple[int, int, int, bytes], ...], rows)
+    return [Entry(raft_index, term, kind, value) for raft_index, term, kind, value in checked]
 
 
 def _entry(row: object) -> Entry:
@@ -305,8 +311,7 @@ def _entry(row: object) -> Entry:
         raise DecodeError(f"entry {raft_index} is of the unknown kind {kind!r:.40}")
     if type(data) is not bytes or (data and kind == NOOP):
         raise DecodeError(f"entry {raft_index} holds what its kind does not")
-    entry: Entry = _make_entry(row)
-    return entry
+    return Entry(raft_index, term, kind, data)
 
 
 def _is_filled_noop(kind: int, data: bytes) -> bool:
@@ -446,7 +451,7 @@ _layout(
 _layout(5, TimeoutNow, lambda it: (), lambda row: TimeoutNow())
 _layout(
     *(6, Append),
-    lambda it: (it.prev_index, it.prev_term, it.commit, it.entries),
+    lambda it: (it.prev_index, it.prev_term, it.commit, _entry_rows(it.entries)),
     lambda row: Append(natural(row[4]), natural(row[5]), natural(row[6]), _entries(row[7])),
     _check_append,
 )

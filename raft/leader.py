@@ -9,7 +9,7 @@ leader counts itself only by its own AppendResponse, which core queues behind th
 from typing import Final, assert_never
 
 from raft.confchange import ConfigChange, apply_change, decode_change, encode_change
-from raft.entry import CONFIG, NOOP, NORMAL, Entry, make_entry
+from raft.entry import CONFIG, NOOP, NORMAL, Entry
 from raft.errors import ProposalDropped
 from raft.handover import Handover
 from raft.interfaces import ReadState
@@ -272,7 +272,7 @@ class Leader:
             raise ProposalDropped(LOG_FULL)
         self.uncommitted_bytes = after
         log = state.log
-        log.append((make_entry(log.last_index + 1, state.term, kind, data),))
+        log.append((Entry(log.last_index + 1, state.term, kind, data),))
         self.flush_wanted = True
 
     def _take_proposals(self, proposer: int, proposals: list[tuple[int, bytes]]) -> None:

@@ -253,12 +253,13 @@ class Log:
         last_index, last_term = self.last_index, self.last_term
         byte_ends = self._byte_ends
         byte_end = byte_ends[-1]
-        for index, term, _, data in entries:
+        for entry in entries:
             last_index += 1
-            assert index == last_index, f"entry {index} in the place of {last_index}"
-            assert term >= last_term, f"entry {index}@{term} after term {last_term}"
+            term = entry.term
+            assert entry.index == last_index, f"entry {entry.index} in the place of {last_index}"
+            assert term >= last_term, f"entry {last_index}@{term} after term {last_term}"
             last_term = term
-            byte_end += len(data) + ENTRY_OVERHEAD
+            byte_end += len(entry.data) + ENTRY_OVERHEAD
             byte_ends.append(byte_end)
         self._entries.extend(entries)
         self.last_index, self.last_term = last_index, last_term

@@ -239,12 +239,13 @@ def test_entries_that_were_packed_before_give_the_same_bytes(
         for _ in range(2):
             sent = encode_envelopes([Envelope(1, 2, 2**63, message)])
             head = (6, 1, 2, 2**63, message.prev_index, message.prev_term, 0)
-            assert sent == frame((*head, entries))
+            rows = [(entry.index, entry.term, entry.kind, entry.data) for entry in entries]
+            assert sent == frame((*head, rows))
         (received,) = decode_envelopes(sent)
         assert isinstance(received.message, Append)
         for kept in (entries, received.message.entries):
             batch = Batch(None, kept, hard_state)
-            assert encode_batch(batch) == msgpack.packb((None, kept, hard_state))
+            assert encode_batch(batch) == msgpack.packb((None, rows, hard_state))
 
 
 def test_what_is_done_to_entries_after_they_were_packed_counts() -> None:

@@ -1,5 +1,6 @@
 """The invariants: each of them fails on a core that breaks it."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -40,7 +41,7 @@ def _leader_role(server: Server) -> Leader:
 
 def _replace_entry(server: Server, position: int, **values: int) -> None:
     entries = server.core.log._entries
-    entries[position] = entries[position]._replace(**values)
+    entries[position] = dataclasses.replace(entries[position], **values)
 
 
 def _win_unnoticed(server: Server) -> None:

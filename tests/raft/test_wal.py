@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raft.codec import Batch, pack
+from raft.codec import Batch, encode_batch, pack
 from raft.entry import NO_HARD_STATE, NORMAL, Configuration, Entry, HardState, SnapshotMeta
 from raft.errors import CorruptRecord
 from raft.files import DiskFiles
@@ -236,8 +236,8 @@ def test_segment_of_another_log_is_refused(tmp_path: Path) -> None:
     [
         (b"\xc1", "not msgpack"),
         (pack((None, (), (1, 2))), "not an array of three"),
-        (pack((None, entries(5, 1), (1, 0, 0))), "entry 5 after entry 1@1"),
-        (pack((None, entries(2, 1, term=1), (0, 0, 0))), "term 0 after 1"),
+        (encode_batch(Batch(None, entries(5, 1), HardState(1, 0, 0))), "entry 5 after entry 1@1"),
+        (encode_batch(Batch(None, entries(2, 1), HardState(0, 0, 0))), "term 0 after 1"),
     ],
 )
 def test_good_record_with_bad_content_is_refused(

@@ -1,6 +1,7 @@
 """Proves that damage hits what it is meant to hit, and that a member does not take it for good."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def config(tmp_path: Path) -> StorageConfig:
         writer.write(b"state" * 100)
         writer.commit()
     disk.write_blocking(Write(HardState(2, 1, 8), [], SnapshotMeta(8, 2, META.configuration), []))
-    disk.write_blocking(Write(HardState(2, 1, 8), [NEWEST._replace(term=2)], None, []))
+    disk.write_blocking(Write(HardState(2, 1, 8), [replace(NEWEST, term=2)], None, []))
     disk.close()
     return config
 
@@ -45,7 +46,7 @@ def opens(config: StorageConfig) -> bool:
         return False
     disk.close()
     last = recovered.entries[-1] if recovered.entries else None
-    assert last == NEWEST._replace(term=2), "it has forgotten an entry that it had acknowledged"
+    assert last == replace(NEWEST, term=2), "it has forgotten an entry that it had acknowledged"
     assert recovered.hard_state[:2] == (2, 1), "it has forgotten its vote"
     return True
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
 from raft import (
     ADD_VOTER,
     CONFIG,
@@ -80,6 +82,12 @@ class TroubledFiles(UnflushedFiles):
         if self.is_full and offset + len(data) > os.fstat(descriptor).st_size:
             raise OSError(28, "the disk is full")
         super().write(descriptor, data, offset)
+
+
+def set_patience(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the loop wait so long for writes, and take them for quick: for a busy machine."""
+    for name in ("PATIENCE_SECONDS", "QUICK_SECONDS"):
+        monkeypatch.setattr(f"raft.loop_storage.{name}", seconds)
 
 
 class Machine:

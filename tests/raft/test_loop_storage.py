@@ -24,7 +24,7 @@ from raft.codec import Batch
 from raft.files import PAGE, DiskFiles
 from raft.loop_storage import LoopStorage
 from raft.ring import MAX_BYTES, Ring
-from tests.raft.node_world import PATIENCE_SECONDS
+from tests.raft.node_world import PATIENCE_SECONDS, set_patience
 from tests.raft.rings import needs_ring
 
 pytestmark = needs_ring
@@ -100,7 +100,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     # Longer than a busy machine makes a quick write take.
-    monkeypatch.setattr("raft.loop_storage.PATIENCE_SECONDS", 2.0)
+    set_patience(monkeypatch, 2.0)
     world = World(tmp_path)
     yield world
     if not world.loop.is_closed():
@@ -146,7 +146,7 @@ def test_ring_does_without_direct_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     """Where the file system has none, or the disk no room to fill the file: as the log's thread."""
-    monkeypatch.setattr("raft.loop_storage.PATIENCE_SECONDS", 2.0)
+    set_patience(monkeypatch, 2.0)
     files = RememberingFiles()
     files.has_direct, files.errno = False, error
     world = World(tmp_path, files)

@@ -26,7 +26,7 @@ from raft.messages import (
     Propose,
     ProposeReject,
 )
-from tests.raft.node_world import TICK_SECONDS, ShiftedLoop, World
+from tests.raft.node_world import TICK_SECONDS, ShiftedLoop, World, set_patience
 from tests.virtual_time import no_loose_errors
 
 P = ParamSpec("P")
@@ -171,7 +171,7 @@ async def test_leadership_is_told_before_the_first_entry_of_its_term_is_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Also when a quick disk, as which any will do here, has it applied in the same turn."""
-    monkeypatch.setattr("raft.loop_storage.PATIENCE_SECONDS", 10.0)
+    set_patience(monkeypatch, 10.0)
     world = World(tmp_path)
     roles: list[str] = []
     world.machine.on_apply = lambda: roles.append(world.node.leadership.role)

@@ -78,6 +78,7 @@ SOURCES: Final = (
     "pyetcd/httpd/request.py",
     "pyetcd/httpd/response.py",
     "pyetcd/httpd/router.py",
+    "pyetcd/httpd/vigil.py",
     "pyetcd/server/comparison.py",
     "pyetcd/server/apply.py",
     "pyetcd/server/clock.py",

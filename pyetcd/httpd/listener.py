@@ -64,6 +64,7 @@ class Listener:
     async def start(self, *sockets: socket.socket, ssl: tls.SSLContext | None = None) -> None:
         """Accept connections on these bound sockets; more can be started later."""
         loop = asyncio.get_running_loop()
+        self._shared.call_soon = loop.call_soon
         for bound in sockets:
             server = await loop.create_server(
                 cast(Callable[[], asyncio.Protocol], self.connect),

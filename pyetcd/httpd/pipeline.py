@@ -6,13 +6,16 @@ before it (RFC 9112 9.3.2). Reading stops before a client can make us keep unbou
 """
 
 import asyncio
+import os
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from pyetcd.httpd.request import Request
 from pyetcd.httpd.response import CONTINUE, Stream
+from pyetcd.httpd.vigil import Vigil
 
 Handler: TypeAlias = Callable[[Request], None]
 
@@ -55,6 +58,20 @@ class Shared:
     limits: Limits
     # The Date header line of this second.
     date: bytes
+    # Has something called in the next turn of the loop, once the listener has one.
+    call_soon: Callable[[Callable[[], None]], object] | None = None
+    _vigil: Vigil = field(default_factory=Vigil)
+
+    def answered(self) -> None:
+        """An answer was written, whose client may ask again at once."""
+        if self.call_soon is not None and self._vigil.answered(time.perf_counter()):
+            self.call_soon(self._stay_awake)
+
+    def _stay_awake(self) -> None:
+        assert self.call_soon is not None, "awake without a loop"
+        if self._vigil.goes_on(time.perf_counter()):
+            os.sched_yield()
+            self.call_soon(self._stay_awake)
 
 
 class Pipeline:
@@ -317,6 +334,7 @@ class Pipeline:
         pending = self._pending
         pending.popleft()
         self.stale = 0
+        self._shared.answered()
         if not request.keep_alive:
             self.end(linger=request.is_refusal)
         elif pending or self._backlog or self.continue_due:

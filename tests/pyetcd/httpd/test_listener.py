@@ -1,9 +1,11 @@
 """Real sockets on loopback: addresses, errors of binding, and the end of a listener."""
 
 import asyncio
+import os
 import resource
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ from pyetcd.httpd import (
     Stream,
     bind_tcp,
     bind_unix,
+    vigil,
 )
 from tests.authority import Authority
 from tests.http import Response, answer_with, read_responses, request
@@ -71,6 +74,32 @@ async def ask(port: int, data: bytes, host: str = "127.0.0.1") -> list[Response]
 
 
 CLOSING = request(headers=["Connection: close"])
+
+
+def test_loop_stays_awake_for_a_moment_after_an_answer(
+    run: Callable[[Awaitable[None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives way in each of its turns; then it sleeps until somebody comes."""
+    turns: list[float] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: turns.append(time.perf_counter()))
+
+    async def main() -> None:
+        bound = bind_tcp("127.0.0.1", 0)
+        async with serving(answer_with(200, b"hi"), bound):
+            port = bound.getsockname()[1]
+            # On a busy machine the moment may be over before the first turn.
+            for _ in range(100):
+                await ask(port, CLOSING)
+                await asyncio.sleep(2 * vigil.SECONDS)
+                if turns:
+                    break
+            assert turns, "it has slept at once"
+            assert turns[-1] - turns[0] < vigil.SECONDS
+            count = len(turns)
+            await asyncio.sleep(100 * vigil.SECONDS)
+            assert len(turns) == count
+
+    run(main())
 
 
 def test_listener_serves_many_sockets(

@@ -440,11 +440,11 @@ class Server:
     def _end_when_known(self) -> None:
         """End once the others need not hear of it from us.
 
-        Who has led until now, or was started again since, may be the only one that knows of the
-        commit. Of two members the other could not be elected without hearing of it: it asks us for
-        our vote until then, and our answer names what is committed.
+        Who has led until now, was started again since, or whose leader is gone may be the only one
+        that knows of the commit. Of two members the other could not be elected without hearing of
+        it: it asks us for our vote until then, and our answer names what is committed.
         """
-        another_leads = self.leader not in (0, self.member_id)
+        another_leads = self.transport.active_since(self.leader) is not None
         if another_leads or self._peers_know_removal:
             self._on_removed()
         else:

@@ -178,8 +178,8 @@ class Directory:
         self.blocked: set[tuple[int, int]] = set()
 
     def active_since(self, own: int, peer_id: int) -> float | None:
-        """Return since when both run, if they can talk."""
-        if peer_id not in self.running or own not in self.running:
+        """Return since when both run, if they can talk; nobody is a peer of itself."""
+        if peer_id == own or peer_id not in self.running or own not in self.running:
             return None
         if (own, peer_id) in self.blocked or (peer_id, own) in self.blocked:
             return None

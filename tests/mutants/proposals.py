@@ -99,6 +99,16 @@ PROPOSALS: Final = (
         killer="tests/pyetcd/server/test_server_members.py",
     ),
     mutant(
+        "M43c",
+        "who was removed ends while its leader is gone, which may not know of it any more",
+        (
+            "pyetcd.server.server:Server._end_when_known",
+            "self.transport.active_since(self.leader) is not None",
+            "self.leader not in (0, self.member_id)",
+        ),
+        killer="tests/pyetcd/server/test_server_members.py",
+    ),
+    mutant(
         "M45c",
         "a quorum read of the API is answered at once",
         (

@@ -173,6 +173,21 @@ async def test_leader_that_is_removed_leaves_when_another_leads():
 
 
 @virtual
+async def test_member_that_is_removed_stays_while_its_leader_is_gone():
+    """It may have died before its disk knew what it had told of, and needs us to learn it again."""
+    world = World()
+    world.server.remove_member(OWN, lambda _: None)
+    world.lead(OTHERS[0])
+    world.commit()
+    del world.transport.active[OTHERS[0]]
+    await asyncio.sleep(3600)
+    assert world.removals == 0
+    world.transport.active[OTHERS[0]] = 0.0
+    await asyncio.sleep(FAREWELL_SECONDS)
+    assert world.removals == 1
+
+
+@virtual
 async def test_member_that_may_alone_know_of_its_removal_stays_until_the_others_do():
     """Of two, the other cannot be elected before it has heard; the network may be cut for hours."""
     world = World()

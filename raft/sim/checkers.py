@@ -53,6 +53,8 @@ class Facts:
         self.entries: dict[EntryID, tuple[Entry, int]] = {}
         # State Machine Safety: the term of each committed entry; 0 at first, for the index 0.
         self.committed: list[int] = [0]
+        # The term of the leader that committed it.
+        self.committed_in: list[int] = [0]
         # The state at each index at which some server has stood.
         self.fingerprints: dict[int, int] = {}
         self.durable: dict[int, Durable] = {}
@@ -94,6 +96,7 @@ class Facts:
             self.committed += [0] * log.base.index
             first_index = log.base.index + 1
             self.committed += [log.term(it) for it in range(first_index, log.commit_index + 1)]
+            self.committed_in = self.committed.copy()
         self._see_commit(log.base.index, core)
 
     def _see_candidate(self, core: Core) -> None:
@@ -121,7 +124,8 @@ class Facts:
         # Its no-op is the last entry, and of this term.
         for raft_index in range(log.base.index + 1, len(self.committed)):
             term = self.committed[raft_index]
-            if term < core.term and not log.matches(raft_index, term):
+            # Who hears only now that it was elected need not have what a later term has committed.
+            if self.committed_in[raft_index] < core.term and not log.matches(raft_index, term):
                 raise Unsafe(
                     f"{own:x} leads term {core.term} without the committed {raft_index}@{term}"
                 )
@@ -145,6 +149,7 @@ class Facts:
                 if core.role != "leader":
                     raise Unsafe(f"{core.server_id:x} commits {raft_index}@{term}, no leader has")
                 committed.append(term)
+                self.committed_in.append(core.term)
                 self._require_quorum(core, raft_index, term)
 
     def _require_quorum(self, core: Core, raft_index: int, term: int) -> None:

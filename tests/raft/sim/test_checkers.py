@@ -14,6 +14,7 @@ from raft.sim.clock import Clock
 from raft.sim.errors import Unsafe
 from raft.sim.watched import WatchedCore
 from raft.state import CoreConfig
+from tests.raft.server import make_leader
 
 VOTERS = Configuration(voters=(1, 2, 3))
 FOUND = Recovered(
@@ -81,6 +82,19 @@ def test_entry_that_is_not_committed_must_not_be_applied() -> None:
     core_of(facts)
     with pytest.raises(Unsafe, match="not committed"):
         facts.apply_entry(1, FOUND.entries[1])
+
+
+def test_leader_that_lacks_what_was_committed_before_its_term_is_unsafe() -> None:
+    """Leader Completeness. What a later term has committed it need not have: it was paused."""
+    core = make_leader(terms=(1, 1)).core
+    assert (core.term, core.log.last_index, core.log.last_term) == (2, 3, 2)
+    facts = Facts()
+    facts.votes = {(voter, 2): 1 for voter in (1, 2, 3)}
+    facts.committed, facts.committed_in = [0, 1, 1, 1], [0, 1, 1, 3]
+    facts._see_leader(core)
+    facts.committed_in[3] = 1
+    with pytest.raises(Unsafe, match="1 leads term 2 without the committed 3@1"):
+        facts._see_leader(core)
 
 
 def test_states_that_differ_at_one_index_are_unsafe() -> None:

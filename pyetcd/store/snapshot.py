@@ -163,7 +163,7 @@ class Restorer:
         for path, node, expiration in zip(paths, nodes, expirations, strict=True):
             cut = path.rfind("/")
             # Most come one after another from the same directory.
-            if path[:cut] != directory:
+            if cut == -1 or path[:cut] != directory:
                 siblings = self._siblings(path, cut)
                 directory = path[:cut]
             if path in siblings or cut == len(path) - 1:

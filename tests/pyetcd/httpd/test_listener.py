@@ -5,7 +5,6 @@ import os
 import resource
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -80,8 +79,8 @@ def test_loop_stays_awake_for_a_moment_after_an_answer(
     run: Callable[[Awaitable[None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And gives way in each of its turns; then it sleeps until somebody comes."""
-    turns: list[float] = []
-    monkeypatch.setattr(os, "sched_yield", lambda: turns.append(time.perf_counter()))
+    turns: list[int] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: turns.append(1))
 
     async def main() -> None:
         bound = bind_tcp("127.0.0.1", 0)
@@ -94,7 +93,6 @@ def test_loop_stays_awake_for_a_moment_after_an_answer(
                 if turns:
                     break
             assert turns, "it has slept at once"
-            assert turns[-1] - turns[0] < vigil.SECONDS
             count = len(turns)
             await asyncio.sleep(100 * vigil.SECONDS)
             assert len(turns) == count

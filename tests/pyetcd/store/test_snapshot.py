@@ -170,10 +170,10 @@ def changed_header(at: int, value: object) -> bytes:
     return packed([header, ["events", []], ["end", 0]])
 
 
-def with_nodes(*columns: object) -> bytes:
+def with_nodes(*columns: object, count: int = 1) -> bytes:
     """Return a snapshot with these columns of nodes, one index having been used."""
     header = ["store", 1, 1, [0] * 13]
-    return packed([header, ["nodes", *columns], ["events", [None]], ["end", 1]])
+    return packed([header, ["nodes", *columns], ["events", [None]], ["end", count]])
 
 
 def with_event(*fields: object) -> bytes:
@@ -211,6 +211,7 @@ def with_event(*fields: object) -> bytes:
         with_nodes(["/k", "/k"], ["x", "y"], [1, 1], [0, 0], [0, 0]),
         with_nodes(["/"], [None], [1], [0], [0]),
         with_nodes(["k"], ["x"], [1], [0], [0]),
+        with_nodes(["/k", "k"], ["x", "y"], [1, 1], [0, 0], [0, 0], count=2),
         with_nodes(["/d/"], ["x"], [1], [0], [0]),
         with_nodes(["/d/k"], ["x"], [1], [0], [0]),
         with_event("set", False, NOW, NODE),

@@ -94,15 +94,18 @@ class Watches:
 
 
 class _Watch:
-    """One watch that was begun."""
+    """One watch that was begun.
+
+    Invariants:
+      1. `_watcher`, which knows the watch, is None once the watch is over: of those who come and go
+         nothing is left for the garbage collector, which seldom runs.
+    """
 
     __slots__ = ("_watcher", "_watches")
 
-    # Set by `begin`, before anything can happen.
-    _watcher: Watcher
-
     def __init__(self, watches: Watches) -> None:
         self._watches = watches
+        self._watcher: Watcher | None = None
 
     def begin(self, request: Request, head: bytes, watcher: Watcher) -> None:
         """Answer this request, with these header lines, when there is something to tell."""
@@ -114,7 +117,9 @@ class _Watch:
 
     def leave(self) -> None:
         """The client has gone, or the server ends the answer."""
-        self._watcher.remove()
+        if self._watcher is not None:
+            self._watcher.remove()
+            self._watcher = None
 
     def end(self) -> None:
         """Events were lost: end the answer without them, as etcd does."""
@@ -156,6 +161,7 @@ class _Poll(_Watch):
         request, stream = self._request, self._stream
         assert request is not None, "a poll was told of a second event"
         self._request = None
+        self._watcher = None
         framed = self._watches.frame_end(event)
         if stream is None:
             request.respond_in_chunks(200, self._head, framed)
@@ -171,6 +177,7 @@ class _Poll(_Watch):
         """See _Watch."""
         self.send_head()
         self._request = None
+        self._watcher = None
         if self._stream is not None:
             self._stream.finish()
 
@@ -185,7 +192,7 @@ class _Stream(_Watch):
 
     __slots__ = ("_stream", "_waiting", "_waiting_bytes", "is_due")
 
-    # As `_watcher`.
+    # Set by `begin`, before anything can happen.
     _stream: Stream
 
     def __init__(self, watches: Watches) -> None:
@@ -227,6 +234,7 @@ class _Stream(_Watch):
     def end(self) -> None:
         """See _Watch; what came before the loss is sent."""
         self.send()
+        self._watcher = None
         self._stream.finish()
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 WATCHES = 10_000
 AT_ONCE = 500
 # What a member may have gained in the end: allocators round, and keep some for the next time.
-SLACK_KIB = 6 * 1024
+SLACK_KIB = 3 * 1024
 # Of the events that a client does not read, the member holds so much; see `httpd.pipeline.Limits`.
 STREAM_BYTES = 4 << 20
 ELECTION_TIMEOUTS_SECONDS = 5.0

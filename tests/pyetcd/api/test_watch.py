@@ -1,11 +1,13 @@
 """Proves that watches begin at once, and tell what etcd tells, to as many as wait."""
 
+import gc
 import json
+from collections.abc import Callable
 
 import pytest
 
 from pyetcd.api.watch import HEAD_SECONDS
-from pyetcd.store import Store
+from pyetcd.store import Store, Watcher
 from tests.http import Response, Wire
 from tests.pyetcd.api.direct import NOW, Client
 
@@ -142,6 +144,49 @@ def test_watch_that_is_left_is_forgotten(stream: str, turns: int):
     assert client.server.timers == []
 
 
+def lose_events(client: Client) -> None:
+    """Install a snapshot that is further on than history goes back."""
+    newer = Store()
+    for _ in range(1_100):
+        newer.set("/k", "v", NOW)
+    client.store.install(newer)
+
+
+@pytest.mark.parametrize("turns", [0, 2])
+@pytest.mark.parametrize("query", ["", "&stream=true", "&stream=true&waitIndex=1"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda client, wire: client.put("/k"),
+        lambda client, wire: wire.disconnect(),
+        lambda client, wire: wire.protocol.shut(),
+        lambda client, wire: lose_events(client),
+    ],
+    ids=["event", "left", "shut", "lost"],
+)
+def test_watch_that_is_over_leaves_nothing(
+    end: Callable[[Client, Wire], None], query: str, turns: int
+):
+    """Not even for the garbage collector, which looks at what is old so seldom that watches that
+    come and go would grow the member by some megabytes."""
+    client = Client()
+    client.put("/k")
+    gc.collect()
+    gc.disable()
+    try:
+        wire = client.begin("GET", f"/k?wait=true{query}")
+        for _ in range(turns):
+            client.run_timers()
+        end(client, wire)
+        if not wire.lost:
+            wire.disconnect()
+        send_heads(client)
+        assert client.store.watcher_count == 0
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Watcher)]
+    finally:
+        gc.enable()
+
+
 def test_watch_of_the_past_is_answered_from_history():
     """At once, with the first event from there on."""
     client = Client()
@@ -201,10 +246,7 @@ def test_watch_that_lost_events_ends(stream: str, turns: int):
     wire = client.begin("GET", f"/k?wait=true&stream={stream}")
     for _ in range(turns):
         client.run_timers()
-    newer = Store()
-    for _ in range(1_100):
-        newer.set("/k", "v", NOW)
-    client.store.install(newer)
+    lose_events(client)
     assert seen(wire) == []
     assert is_ended(wire)
     assert client.store.watcher_count == 0
@@ -311,10 +353,7 @@ def test_stream_that_lost_events_gets_those_from_before():
     client = Client()
     wire = client.begin("GET", "/k?wait=true&stream=true")
     client.put("/k")
-    newer = Store()
-    for _ in range(1_100):
-        newer.set("/k", "v", NOW)
-    client.store.install(newer)
+    lose_events(client)
     assert seen(wire) == [("set", "/k", 1)]
     assert is_ended(wire)
 

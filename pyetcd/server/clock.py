@@ -46,8 +46,8 @@ class ClusterClock:
         self._heard_at = -1
         self._measured_at = -1
         self._slewed_at = 0
-        # Whether another leader has begun, and has not been heard.
-        self._is_new_term = False
+        # Whether the leader of the term that was begun last has told the time.
+        self.heard_this_term = True
 
     def now(self) -> int:
         """Return the latest that cluster time may be. It may go back a little."""
@@ -81,20 +81,20 @@ class ClusterClock:
         may be ahead, too, if it went by wall clocks since all it could ask were down: what was
         measured before does not count any more.
         """
-        self._is_new_term = True
+        self.heard_this_term = False
         self._measured_at = -1
 
     def hear(self, told: int) -> None:
         """The leader has told this time, a moment or long ago: it is that late at least."""
         moment = self._monotonic()
         low = told - moment
-        if self._heard_at >= 0 and not self._is_new_term:
+        if self._heard_at >= 0 and self.heard_this_term:
             # What was heard before is better, as long as clocks have not drifted apart.
             low = max(low, self._low - (moment - self._heard_at) // DRIFT)
         self._low = low
         self._high = max(self._high, low)
         self._heard_at = moment
-        self._is_new_term = False
+        self.heard_this_term = True
 
     def measure(self, told: int, asked_at: int) -> None:
         """What was told just now was told after we had asked: it is no later than that."""
@@ -112,7 +112,7 @@ class ClusterClock:
         """From here on this clock is the cluster's; the time must be known."""
         assert self.known, "a leader that does not know the time"
         self._high = self._low
-        self._is_new_term = False
+        self.heard_this_term = True
         self._slewed_at = self._heard_at = self._measured_at = self._monotonic()
 
     def set(self, time: int, *, by_walls: bool) -> None:

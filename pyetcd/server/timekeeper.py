@@ -105,6 +105,12 @@ class Timekeeper:
         """Whether our clock is the cluster's: not before all that others have told is heard."""
         return self._office_term == self._node.core.term and self._is_elected
 
+    @property
+    def _hears_leader(self) -> bool:
+        """Whether the leader of this term has told the time."""
+        clock = self._clock
+        return clock.known and clock.heard_this_term and self._term == self._node.core.term
+
     # -------------------------------------------------------------------------- for those who ask
 
     def knows_time(self) -> bool:
@@ -153,9 +159,7 @@ class Timekeeper:
         if isinstance(result, EtcdError):
             self._asked_at = -1
             self._answer_all(result)
-            if not self._clock.known:
-                # A leader that does not know the time, either, may need to hear from us.
-                self._loop.call_later(ANSWER_SECONDS, self._ask_again, question)
+            self._loop.call_later(ANSWER_SECONDS, self._ask_again, question)
         elif isinstance(result, Overtaken):
             # Whoever leads now is asked anew.
             self._asked_at = -1
@@ -163,7 +167,8 @@ class Timekeeper:
             self._is_read = True
 
     def _ask_again(self, question: int) -> None:
-        if question == self._question and not self._clock.known:
+        """The question may have been lost, and this leader may not know the time without us."""
+        if question == self._question and not self._is_elected and not self._hears_leader:
             self._ask()
 
     def _sweep(self) -> None:

@@ -246,9 +246,15 @@ class Facts:
         if problem:
             raise Unsafe(f"{server_id:x} has forgotten: {problem}")
         base = recovered.snapshot.id if recovered.snapshot else NO_ENTRY
+        hard_state = recovered.hard_state
+        if hard_state.commit <= base.index:
+            # It may be the snapshot that says so, and not the log, from which less is found again
+            # once the snapshot is damaged.
+            known = min(hard_state.commit, durable.image.hard_state.commit)
+            hard_state = hard_state._replace(commit=known)
         durable.image = LogImage(
             *(base.index, base.term, list(recovered.entries)),
-            *(recovered.hard_state, durable.image.marker),
+            *(hard_state, durable.image.marker),
         )
         durable.writing = None
 

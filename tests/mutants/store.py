@@ -84,7 +84,7 @@ STORE: Final = (
     mutant(
         "M52k",
         "a leader that is elected again goes on from its own clock, not its successor's",
-        (CLOCK + "hear", "and not self._is_new_term", ""),
+        (CLOCK + "hear", "and self.heard_this_term", ""),
         killer="tests/pyetcd/server/test_timekeeper.py",
     ),
     mutant(
@@ -104,6 +104,12 @@ STORE: Final = (
         "M52n",
         "a member that is elected goes by its clock before it has heard what others have told",
         (TIMEKEEPER + "_leads", "self._office_term == self._node.core.term and ", ""),
+        killer="tests/pyetcd/server/test_timekeeper.py",
+    ),
+    mutant(
+        "M52o",
+        "a member that knows the time does not ask a new leader again, which may not",
+        (TIMEKEEPER + "_ask_again", "not self._hears_leader", "not self._clock.known"),
         killer="tests/pyetcd/server/test_timekeeper.py",
     ),
     mutant(

@@ -118,6 +118,42 @@ async def test_member_that_knows_no_time_goes_on_asking():
 
 
 @virtual
+@pytest.mark.parametrize("began", [False, True])
+async def test_member_that_knows_the_time_goes_on_asking_a_new_leader(began: bool):
+    """Its question was lost, and this leader may have nobody else to tell it the time."""
+    world = following()
+    world.commit_time()
+    tell(world, world.now())
+    world.lead(OTHERS[1])
+    if began:
+        world.begin_term()
+    world.node.about_time.clear()
+    await asyncio.sleep(world.config.request_timeout_seconds + ANSWER_SECONDS + 1)
+    (question,) = world.about_time()
+    assert question == AskTime(OWN, world.server.clock.earliest() - SECOND, known=True)
+
+
+@virtual
+@pytest.mark.parametrize("leader", [OWN, OTHERS[1]])
+async def test_member_whose_question_was_lost_does_not_ask_who_has_told_the_time_or_itself(
+    leader: int,
+):
+    """Until it needs the time."""
+    world = following()
+    world.commit_time()
+    tell(world, world.now())
+    world.lead(OTHERS[1])
+    world.begin_term()
+    world.node.about_time.clear()
+    if leader == OWN:
+        world.lead(OWN)
+    else:
+        tell(world, world.now())
+    await asyncio.sleep(world.config.request_timeout_seconds + ANSWER_SECONDS + 1)
+    assert world.about_time() == []
+
+
+@virtual
 async def test_question_without_a_leader_ends_as_every_request():
     """Nobody can tell the time."""
     world = World(knows_time=False)

@@ -58,6 +58,16 @@ def test_start_that_has_forgotten_is_unsafe(found: Recovered) -> None:
         started().started(1, found)
 
 
+def test_commit_index_that_only_a_snapshot_had_may_be_lost_with_it() -> None:
+    """Bits of it flipped; the log's own commit index is not missed then, and no further one is."""
+    snapshot = SnapshotMeta(6, 2, VOTERS)
+    facts = started()
+    facts.started(1, Recovered(b"", HardState(2, 3, 6), snapshot, []))
+    facts.started(1, FOUND)
+    with pytest.raises(Unsafe, match="has forgotten: the commit index"):
+        facts.started(1, replace(FOUND, hard_state=HardState(2, 3, 4)))
+
+
 def test_vote_that_is_not_on_disk_is_unsafe() -> None:
     """The disk says 3."""
     facts = started()

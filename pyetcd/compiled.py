@@ -37,6 +37,7 @@ SOURCES: Final = (
     "raft/entry.py",
     "raft/durations.py",
     "raft/gathering.py",
+    "raft/vigil.py",
     "raft/messages.py",
     "raft/quorum.py",
     "raft/log.py",

@@ -6,7 +6,9 @@ takes the disk's time.
 
 import asyncio
 import logging
+import os
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ from raft.loop_storage import Die, Job, LoopStorage, nothing
 from raft.messages import Envelope
 from raft.state import CoreConfig
 from raft.storage import DiskStorage
+from raft.vigil import Vigil
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,8 @@ class Node:
         self._leadership = Leadership(self._core.term, self._core.leader, self._core.role)
         self._armed = False
         self._gathering = Gathering()
+        self._vigil = Vigil()
+        self._is_awake = False
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -236,6 +241,19 @@ class Node:
             self._watch_leadership()
         except Exception as error:
             self._die(error)
+        if not self._is_awake and self._vigil_goes_on():
+            self._is_awake = True
+            self._loop.call_soon(self._stay_awake)
+
+    def _stay_awake(self) -> None:
+        self._is_awake = not self._stopped and self._vigil_goes_on()
+        if self._is_awake:
+            os.sched_yield()
+            self._loop.call_soon(self._stay_awake)
+
+    def _vigil_goes_on(self) -> bool:
+        log = self._core.log
+        return self._vigil.goes_on(time.perf_counter(), log.last_index, log.commit_index)
 
     def _watch_leadership(self) -> None:
         core, known = self._core, self._leadership

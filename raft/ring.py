@@ -2,8 +2,9 @@
 
 By io_uring (Linux 5.11 and later; io_uring_enter(2)), without a library. To begin a write and to
 wait for it, for a bounded time, is one system call; no thread of ours has to be woken for either,
-nor the interpreter passed on. Where the kernel has none, or a container forbids it, `Ring()` raises
-OSError, and a thread has to do: see `raft.loop_storage`.
+nor the interpreter passed on. Whoever waits for a disk that is quick does not sleep either, but
+looks whether it has answered, and gives way in between. Where the kernel has no io_uring, or a
+container forbids it, `Ring()` raises OSError, and a thread has to do: see `raft.loop_storage`.
 
 The kernel and we share two queues in memory. An entry that we put into one of them is looked at
 during our system call; an answer in the other is complete before its number is raised. So there is
@@ -15,11 +16,16 @@ import errno
 import mmap
 import os
 import struct
+import time
 from collections.abc import Callable
 from typing import Final
 
 # A larger write is somebody else's: its copy would hold up the loop.
 MAX_BYTES: Final = 1 << 20
+# A write past the kernel's cache is looked at for so long before whoever waits for it sleeps, if
+# the one before took no longer. Two commands to a disk that is near take a third of this; to be
+# woken by each of them, on a processor that sleeps as well, takes as long as that again.
+LOOK_SECONDS = 0.0003
 
 # System calls have these numbers on all processors but Alpha.
 _SETUP: Final = 425
@@ -107,6 +113,8 @@ class Ring:
         self._size = 0
         self._done = 0
         self._flags = _ASYNC
+        # The last write that was waited for took no longer than LOOK_SECONDS.
+        self._is_prompt = True
 
     def _map(self, params: bytes) -> None:
         entries, cq_entries = struct.unpack_from("<II", params)
@@ -153,7 +161,18 @@ class Ring:
         self._buffer[: self._size] = data
         self._file, self._offset, self._done = descriptor, offset, 0
         self._flags = 0 if direct else _ASYNC
-        self._submit(wait_seconds)
+        if wait_seconds > 0:
+            started = time.perf_counter()
+            if direct and self._is_prompt:
+                self._submit(0.0)
+                if not self._look(started + LOOK_SECONDS):
+                    # Whatever comes of it, `finish` tells.
+                    self._enter(0, wait_seconds)
+            else:
+                self._submit(wait_seconds)
+            self._is_prompt = time.perf_counter() - started < LOOK_SECONDS
+        else:
+            self._submit(0.0)
 
     def finish(self) -> bool:
         """Whether the write has ended, all of it being on disk. Raises OSError if it has failed."""
@@ -200,15 +219,7 @@ class Ring:
         )
         self._submitted = (self._submitted + 1) & _MASK
         self._words[self._tail] = self._submitted
-        if wait_seconds > 0:
-            if wait_seconds != self._wait_seconds:
-                self._wait_seconds = wait_seconds
-                self._timeout[1] = round(wait_seconds * 1e9)
-            flags = _GET_EVENTS | _ENTER_EXT_ARG
-            argument, size = self._argument, self._argument_bytes
-            result = self._quick_call(_ENTER, self._descriptor, 1, 1, flags, argument, size)
-        else:
-            result = self._quick_call(_ENTER, self._descriptor, 1, 0, 0, None, 0)
+        result = self._enter(1, wait_seconds)
         if result < 0:
             # The entry was not taken: it is offered again, to be taken or to learn why not.
             result = self._call(_ENTER, self._descriptor, 1, 0, 0, None, 0)
@@ -216,6 +227,25 @@ class Ring:
             self._file = -1
             self._checked(result)
             raise OSError(errno.EAGAIN, "the kernel takes no write")
+
+    def _enter(self, count: int, wait_seconds: float) -> int:
+        """Hand over so many entries, and wait so long for an answer; return what the call does."""
+        if wait_seconds <= 0:
+            return self._quick_call(_ENTER, self._descriptor, count, 0, 0, None, 0)
+        if wait_seconds != self._wait_seconds:
+            self._wait_seconds = wait_seconds
+            self._timeout[1] = round(wait_seconds * 1e9)
+        flags = _GET_EVENTS | _ENTER_EXT_ARG
+        argument, size = self._argument, self._argument_bytes
+        return self._quick_call(_ENTER, self._descriptor, count, 1, flags, argument, size)
+
+    def _look(self, until: float) -> bool:
+        """Whether the write ends until then; meanwhile others may run, the kernel's threads too."""
+        while self._ended == self._words[self._cq_tail]:
+            if time.perf_counter() >= until:
+                return False
+            os.sched_yield()
+        return True
 
     def _checked(self, result: int) -> int:
         if result < 0:

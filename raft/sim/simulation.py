@@ -127,15 +127,20 @@ class Simulation:
             self.world.clock.run_until(self.world.clock.now + self.world.options.election_us)
             # It may have left since, if somebody had asked for that before.
             later = [who for led, who in self.world.facts.leaders.items() if led > term]
-            if transferee not in later and self._is_protected():
+            # Until it leads, there is no leader for whose sake a server that has left is ignored.
+            is_alone = self.world.options.pre_vote or not self._has_outsiders()
+            if transferee not in later and is_alone and self._is_protected():
                 raise Stuck(f"{transferee:x} was not handed the leadership")
 
     def _is_protected(self) -> bool:
         """Whether no server that has left can depose the leader."""
+        return self.world.options.check_quorum or not self._has_outsiders()
+
+    def _has_outsiders(self) -> bool:
+        """Whether a server runs that is no voter."""
         leader = self.cluster.leader()
         insiders = leader.core.configuration.voters if leader is not None else ()
-        outsiders = [it for it in self.cluster.running() if it.server_id not in insiders]
-        return self.world.options.check_quorum or not outsiders
+        return any(it.server_id not in insiders for it in self.cluster.running())
 
     def _stay(self) -> None:
         """Let time pass: without trouble nobody else may be elected."""

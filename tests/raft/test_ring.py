@@ -79,6 +79,46 @@ def test_direct_write_needs_no_worker(ring: Ring, direct: int) -> None:
     assert asked_for(ring) == (23, 0, os.RWF_DSYNC)
 
 
+class Noting:
+    """The system call, and what its callers want of it: entries taken, answers waited for."""
+
+    def __init__(self) -> None:
+        self._real = load_system_call()
+        self.enters: list[tuple[int, int]] = []
+
+    def __call__(self, number: int, *arguments: int) -> int:
+        if number == 426:
+            self.enters.append((arguments[1], arguments[2]))
+        return self._real(number, *arguments)
+
+
+@needs_ring
+def test_direct_write_is_looked_at_before_its_writer_sleeps(
+    monkeypatch: pytest.MonkeyPatch, file: int, direct: int
+) -> None:
+    """Unless the last one took long; and no other write is, nor one that nobody waits for."""
+    call = Noting()
+    ring = Ring(call)
+
+    def enters(descriptor: int, wait_seconds: float) -> list[tuple[int, int]]:
+        call.enters.clear()
+        ring.begin(descriptor, b"p" * PAGE, 0, wait_seconds, direct=descriptor == direct)
+        until_finished(ring)
+        return call.enters.copy()
+
+    monkeypatch.setattr("raft.ring.LOOK_SECONDS", LONG_SECONDS)
+    assert enters(direct, LONG_SECONDS) == [(1, 0)]
+    assert enters(file, LONG_SECONDS) == [(1, 1)]
+    monkeypatch.setattr("raft.ring.LOOK_SECONDS", 0.0)
+    assert enters(direct, LONG_SECONDS) == [(1, 0), (0, 1)], "looked at in vain"
+    assert enters(direct, LONG_SECONDS) == [(1, 1)], "the last one took long"
+    monkeypatch.setattr("raft.ring.LOOK_SECONDS", LONG_SECONDS)
+    assert enters(direct, 0.0) == [(1, 0)]
+    assert enters(direct, LONG_SECONDS) == [(1, 1)], "nobody knows that it will not"
+    assert enters(direct, LONG_SECONDS) == [(1, 0)]
+    ring.close()
+
+
 def asked_for(ring: Ring) -> tuple[int, int, int]:
     """The operation, its flags, and those of the write."""
     operation, flags = struct.unpack_from("<BB", ring._sqes)

@@ -122,7 +122,9 @@ class _Backup:
         self._admin.call_later(0.0, self._next)
 
     def _lost(self) -> None:
+        """The client has gone; or the member stops, and what was sent is no whole backup."""
         self._end()
+        self._stream.abort()
 
     def _end(self) -> None:
         if self._pieces is not None:

@@ -173,6 +173,8 @@ class Stream:
     def abort(self) -> None:
         """Drop the connection: the client shall not take what it has for the whole answer."""
         if self.is_open:
+            self._finished = True
+            self._direct = None
             self.on_disconnect = None
             self._outlet.abort()
 

@@ -139,6 +139,23 @@ def test_client_that_leaves_frees_its_place(world: World) -> None:
     assert wire.responses("GET")[0].status == 200
 
 
+def test_backup_that_a_stop_cuts_short_does_not_end_like_a_whole_one(world: World) -> None:
+    """The connection breaks, which every client takes for an error."""
+    wire = world.begin()
+    for _ in range(3):
+        world.turn()
+    wire.protocol.shut()
+    assert wire.transport.aborted
+    wire.settle()
+    world.run()
+    (response,) = wire.responses("GET")
+    assert response.framing == "chunked, not ended"
+    for _ in range(MAX_BACKUPS):
+        wire = world.begin()
+    world.run()
+    assert wire.responses("GET")[0].status == 200
+
+
 def test_only_a_few_backups_run_at_a_time(world: World) -> None:
     """Each keeps a state of the past in memory."""
     wires = [world.begin() for _ in range(MAX_BACKUPS + 1)]

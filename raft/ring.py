@@ -161,18 +161,14 @@ class Ring:
         self._buffer[: self._size] = data
         self._file, self._offset, self._done = descriptor, offset, 0
         self._flags = 0 if direct else _ASYNC
+        started = time.perf_counter()
+        looks = direct and self._is_prompt and wait_seconds > 0
+        self._submit(0.0 if looks else wait_seconds)
+        if looks and not self._look(started + LOOK_SECONDS):
+            # Whatever comes of it, `finish` tells.
+            self._enter(0, wait_seconds)
         if wait_seconds > 0:
-            started = time.perf_counter()
-            if direct and self._is_prompt:
-                self._submit(0.0)
-                if not self._look(started + LOOK_SECONDS):
-                    # Whatever comes of it, `finish` tells.
-                    self._enter(0, wait_seconds)
-            else:
-                self._submit(wait_seconds)
             self._is_prompt = time.perf_counter() - started < LOOK_SECONDS
-        else:
-            self._submit(0.0)
 
     def finish(self) -> bool:
         """Whether the write has ended, all of it being on disk. Raises OSError if it has failed."""

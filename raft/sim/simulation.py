@@ -128,8 +128,8 @@ class Simulation:
             # It may have left since, if somebody had asked for that before.
             later = [who for led, who in self.world.facts.leaders.items() if led > term]
             # Until it leads, there is no leader for whose sake a server that has left is ignored.
-            is_alone = self.world.options.pre_vote or not self._has_outsiders()
-            if transferee not in later and is_alone and self._is_protected():
+            is_undisturbed = self.world.options.pre_vote or not self._has_outsiders()
+            if transferee not in later and is_undisturbed and self._is_protected():
                 raise Stuck(f"{transferee:x} was not handed the leadership")
 
     def _is_protected(self) -> bool:

@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -79,23 +80,24 @@ def test_loop_stays_awake_for_a_moment_after_an_answer(
     run: Callable[[Awaitable[None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And gives way in each of its turns; then it sleeps until somebody comes."""
-    turns: list[int] = []
-    monkeypatch.setattr(os, "sched_yield", lambda: turns.append(1))
+    now, yields = [1_000.0], [0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(os, "sched_yield", lambda: yields.__setitem__(0, yields[0] + 1))
+
+    async def turns_awake() -> int:
+        before = yields[0]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return yields[0] - before
 
     async def main() -> None:
         bound = bind_tcp("127.0.0.1", 0)
         async with serving(answer_with(200, b"hi"), bound):
-            port = bound.getsockname()[1]
-            # On a busy machine the moment may be over before the first turn.
-            for _ in range(100):
-                await ask(port, CLOSING)
-                await asyncio.sleep(2 * vigil.SECONDS)
-                if turns:
-                    break
-            assert turns, "it has slept at once"
-            count = len(turns)
-            await asyncio.sleep(100 * vigil.SECONDS)
-            assert len(turns) == count
+            await ask(bound.getsockname()[1], CLOSING)
+            assert await turns_awake() == 10
+            now[0] += 2 * vigil.SECONDS
+            await turns_awake()
+            assert await turns_awake() == 0
 
     run(main())
 
